@@ -1,0 +1,3 @@
+//! Values and pure rules. Never here: I/O, clocks, storage.
+
+pub mod position;
