@@ -1,42 +1,49 @@
-//! One clock for everything a client can sync: see "Positions" in `ARCHITECTURE.md`.
+//! The one clock of everything a client can sync: positions, views, and the tokens made of them.
+//!
+//! A commit has a [`Position`]; what one may see is a [`View`]; a room's history is ordered by
+//! [`TimelineIndex`]. Their text forms, [`SyncToken`] and [`PageToken`], are opaque to clients.
 
-/// The place of one commit: the `seq`-th of node slot `writer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+mod token;
+mod view;
+
+pub use token::{FromToken, InvalidToken, PageToken, SyncToken};
+pub use view::View;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a commit stands: `writer` is a node's slot, `seq` counts its commits from 1, without gaps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Position {
-    /// The node's slot.
+    /// The slot of the node that made the commit.
     pub writer: u16,
-    /// Counts the slot's commits from 1, without gaps.
+    /// How many commits that writer had made, this one included.
     pub seq: u64,
 }
 
-/// A set of commits that is closed: for each writer all commits up to a `seq`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
-pub struct View {
-    /// Sorted by writer; a writer that is absent stands at 0.
-    entries: smallvec::SmallVec<[(u16, u64); 1]>,
+/// An event's place in its room's timeline. Live events are `(n, 0)`, `n` counting up; events that
+/// were filled in before live event `n` are `(n, -1)`, `(n, -2)`, … , the oldest last. The derived
+/// order is the order of the timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TimelineIndex {
+    /// The live event this place belongs to.
+    pub n: i64,
+    /// Zero for the live event itself, negative for what was filled in before it.
+    pub k: i32,
 }
 
-impl View {
-    /// The view of one writer's first `seq` commits.
-    #[must_use]
-    pub fn of(writer: u16, seq: u64) -> Self {
-        Self { entries: smallvec::smallvec![(writer, seq)] }
+impl TimelineIndex {
+    /// The earliest place there can be.
+    pub const MIN: Self = Self { n: i64::MIN, k: i32::MIN };
+    /// The latest place there can be.
+    pub const MAX: Self = Self { n: i64::MAX, k: i32::MAX };
+
+    /// The place of live event `n`.
+    pub const fn live(n: i64) -> Self {
+        Self { n, k: 0 }
     }
 
-    /// How far it covers `writer`.
-    #[must_use]
-    pub fn seq(&self, writer: u16) -> u64 {
-        self.entries().find(|(other, _)| *other == writer).map_or(0, |(_, seq)| seq)
-    }
-
-    /// Every writer that it knows, with its seq.
-    pub fn entries(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        self.entries.iter().copied()
-    }
-
-    /// Whether the commit at `position` is in it.
-    #[must_use]
-    pub fn covers(&self, position: Position) -> bool {
-        position.seq <= self.seq(position.writer)
+    /// Whether this is the place of a live event, one that is news to `/sync`.
+    pub const fn is_live(self) -> bool {
+        self.k == 0
     }
 }

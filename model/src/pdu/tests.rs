@@ -1,0 +1,119 @@
+use ruma::{RoomVersionId, event_id, room_id, state_res::Event};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::rules::room_version;
+
+fn rules(version: &str) -> &'static RoomVersionRules {
+    room_version::rules(&RoomVersionId::try_from(version).unwrap()).unwrap()
+}
+
+fn event(extra: Value) -> String {
+    let mut event = json!({
+        "room_id": "!r:example.org", "sender": "@a:example.org", "type": "m.room.message",
+        "content": {"body": "hello", "msgtype": "m.text"}, "origin_server_ts": 1, "depth": 7,
+        "prev_events": ["$p"], "auth_events": ["$x", "$y"], "hashes": {"sha256": "abc"},
+        "signatures": {},
+    });
+    for (key, value) in extra.as_object().unwrap() {
+        event[key] = value.clone();
+        if value.is_null() {
+            event.as_object_mut().unwrap().remove(key);
+        }
+    }
+    event.to_string()
+}
+
+#[test]
+fn a_message_of_room_version_ten_is_named_by_its_reference_hash() {
+    let pdu = Pdu::parse(&event(json!({})), rules("10")).unwrap();
+    assert_eq!(pdu.event_id.as_str().len(), 44);
+    assert!(pdu.event_id.server_name().is_none());
+    assert_eq!(pdu.prev_events, [event_id!("$p").to_owned()]);
+    assert_eq!(pdu.auth_events.len(), 2);
+    assert_eq!((pdu.depth, pdu.is_state()), (7, false));
+    assert!(pdu.json().starts_with(r#"{"auth_events":["$x","$y"],"content":{"body":"#));
+}
+
+#[test]
+fn parsing_again_from_the_store_gives_the_same_event() {
+    let pdu = Pdu::parse(&event(json!({"state_key": "k"})), rules("11")).unwrap();
+    let again = Pdu::from_stored(
+        pdu.json().clone(),
+        pdu.event_id.clone(),
+        pdu.room_id.clone(),
+        rules("11"),
+    )
+    .unwrap();
+    assert_eq!(format!("{pdu:?}"), format!("{again:?}"));
+}
+
+#[test]
+fn room_version_one_keeps_its_id_inside_and_refers_by_id_and_hash() {
+    let text = event(json!({
+        "event_id": "$1:example.org",
+        "prev_events": [["$0:example.org", {"sha256": "x"}]],
+        "auth_events": [],
+    }));
+    let pdu = Pdu::parse(&text, rules("1")).unwrap();
+    assert_eq!(pdu.event_id, "$1:example.org");
+    assert_eq!(pdu.prev_events, [event_id!("$0:example.org").to_owned()]);
+    assert_eq!(pdu.reference(rules("1")).unwrap().sha256.unwrap().len(), 43);
+    let without = event(json!({"prev_events": [], "auth_events": []}));
+    assert!(matches!(Pdu::parse(&without, rules("1")), Err(InvalidPdu::NoEventId)));
+}
+
+#[test]
+fn a_create_event_of_room_version_twelve_names_its_room() {
+    let create = json!({
+        "type": "m.room.create", "state_key": "", "room_id": null, "prev_events": [],
+        "auth_events": [], "content": {"room_version": "12"},
+    });
+    let pdu = Pdu::parse(&event(create.clone()), rules("12")).unwrap();
+    assert_eq!(pdu.room_id.as_str()[1..], pdu.event_id.as_str()[1..]);
+    assert_eq!(Event::room_id(&pdu), None);
+    assert!(matches!(Pdu::parse(&event(create), rules("11")), Err(InvalidPdu::NoRoomId)));
+    let message = event(json!({"room_id": null}));
+    assert!(matches!(Pdu::parse(&message, rules("12")), Err(InvalidPdu::NoRoomId)));
+}
+
+#[test]
+fn what_is_redacted_is_found_where_the_room_version_keeps_it() {
+    let both = event(json!({
+        "type": "m.room.redaction", "redacts": "$top", "content": {"redacts": "$inside"},
+    }));
+    let redacts = |version| Pdu::parse(&both, rules(version)).unwrap().redacts.unwrap();
+    assert_eq!(redacts("10"), "$top");
+    assert_eq!(redacts("11"), "$inside");
+    let message = event(json!({"redacts": "$top"}));
+    assert_eq!(Pdu::parse(&message, rules("10")).unwrap().redacts, None);
+}
+
+#[test]
+fn wrong_types_and_missing_fields_are_errors() {
+    for extra in [
+        json!({"sender": 1}),
+        json!({"sender": "nobody"}),
+        json!({"type": null}),
+        json!({"content": null}),
+        json!({"prev_events": "x"}),
+        json!({"prev_events": [["$1", {}]]}),
+        json!({"depth": -1}),
+        json!({"depth": 1.5}),
+        json!({"origin_server_ts": "1"}),
+        json!({"room_id": "r"}),
+    ] {
+        assert!(Pdu::parse(&event(extra.clone()), rules("10")).is_err(), "{extra}");
+    }
+}
+
+#[test]
+fn the_state_place_of_a_state_event_is_its_type_and_key() {
+    let pdu = Pdu::parse(
+        &event(json!({"type": "m.room.member", "state_key": "@a:example.org"})),
+        rules("10"),
+    )
+    .unwrap();
+    assert_eq!(pdu.state_place(), Some((StateEventType::RoomMember, "@a:example.org")));
+    assert_eq!(pdu.room_id, room_id!("!r:example.org"));
+}

@@ -1,0 +1,82 @@
+//! Which room versions exist here and what each one changes (spec: Room Versions).
+
+use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
+
+/// The room version of a new room where neither the client nor the configuration names another
+/// (spec v1.16: servers SHOULD use 12).
+pub const DEFAULT: RoomVersionId = RoomVersionId::V12;
+
+/// Every supported room version, oldest first. All of them are stable.
+pub const SUPPORTED: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
+    RoomVersionId::V6,
+    RoomVersionId::V7,
+    RoomVersionId::V8,
+    RoomVersionId::V9,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
+
+static RULES: [RoomVersionRules; 12] = [
+    RoomVersionRules::V1,
+    RoomVersionRules::V2,
+    RoomVersionRules::V3,
+    RoomVersionRules::V4,
+    RoomVersionRules::V5,
+    RoomVersionRules::V6,
+    RoomVersionRules::V7,
+    RoomVersionRules::V8,
+    RoomVersionRules::V9,
+    RoomVersionRules::V10,
+    RoomVersionRules::V11,
+    RoomVersionRules::V12,
+];
+
+/// The rules of `version`, or `None` where this server does not support it.
+pub fn rules(version: &RoomVersionId) -> Option<&'static RoomVersionRules> {
+    let place = SUPPORTED.iter().position(|supported| supported == version)?;
+    Some(&RULES[place])
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::room_version_rules::{RoomIdFormatVersion, StateResolutionVersion};
+
+    use super::*;
+
+    #[test]
+    fn versions_one_to_twelve_have_the_rules_ruma_gives_them() {
+        for (n, version) in SUPPORTED.iter().enumerate() {
+            assert_eq!(version.as_str(), (n + 1).to_string());
+            let ours = rules(version).expect("supported");
+            let theirs = version.rules().expect("known to ruma");
+            assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
+        }
+    }
+
+    #[test]
+    fn an_unknown_version_has_no_rules() {
+        assert!(rules(&RoomVersionId::try_from("13").unwrap()).is_none());
+        assert!(rules(&RoomVersionId::try_from("org.example.v1").unwrap()).is_none());
+    }
+
+    #[test]
+    fn only_version_one_uses_the_first_state_resolution_and_only_twelve_hashed_room_ids() {
+        for version in &SUPPORTED {
+            let rules = rules(version).unwrap();
+            assert_eq!(
+                rules.state_res == StateResolutionVersion::V1,
+                *version == RoomVersionId::V1
+            );
+            assert_eq!(
+                rules.room_id_format == RoomIdFormatVersion::V2,
+                *version == RoomVersionId::V12
+            );
+        }
+    }
+}
