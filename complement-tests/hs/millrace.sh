@@ -1,0 +1,18 @@
+#!/bin/sh
+# Starts one Millrace as the deployer asks by environment (see ../README.md). MILLRACE_BIN is the
+# binary; MILLRACE_LOG the log filter.
+set -e
+config=$HS_DATA_DIR/conduit.toml
+if [ ! -f "$config" ]; then
+  cat > "$config" <<TOML
+[global]
+server_name = "$SERVER_NAME"
+database_path = "$HS_DATA_DIR/database"
+address = "$HS_BIND_IP"
+port = $HS_CLIENT_PORT
+log = "${MILLRACE_LOG:-info}"
+allow_registration = true
+registration_shared_secret = "$HS_REGISTRATION_SHARED_SECRET"
+TOML
+fi
+exec "${MILLRACE_BIN:?is not set}" serve --config "$config"
