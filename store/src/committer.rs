@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use millrace_model::position::Position;
+use millrace_model::position::{Position, View};
 use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
@@ -251,6 +251,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// The view that ends with commit `seq`.
+    pub fn view(&self, seq: u64) -> View {
+        View::at(Position { writer: self.writer, seq })
+    }
+
     /// After a failed write nobody can know what is on the disk, so nothing more is written.
     fn stop(&self, error: &Error) -> Arc<str> {
         let reason = self.stopped.get_or_init(|| error.to_string().into());

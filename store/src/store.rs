@@ -161,7 +161,7 @@ impl Store {
             let shared_turn = if alone { None } else { Some(self.shared.turnstile.read().await) };
             let lone_turn = if alone { Some(self.shared.turnstile.write().await) } else { None };
             let applied = self.shared.core.applied.load_full();
-            let view = View::of(self.shared.core.writer, applied.seq);
+            let view = self.shared.core.view(applied.seq);
             let tx = Tx::new(Arc::clone(&applied.engine), view, applied.seq);
             let out = body(tx.clone()).await?;
             let Some(submission) = tx.finish(&self.shared.limits)? else {
@@ -207,7 +207,7 @@ impl Store {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let durable = self.shared.core.durable.load_full();
-        let view = View::of(self.shared.core.writer, durable.seq);
+        let view = self.shared.core.view(durable.seq);
         Snapshot { engine: Arc::clone(&durable.engine), view }
     }
 
@@ -260,7 +260,7 @@ impl Snapshot {
     ) -> Result<Vec<Change>> {
         let partition = PartitionKey::of::<P>(&partition);
         let mut changes = Vec::new();
-        for (writer, newest) in self.view.entries() {
+        for Position { writer, seq: newest } in self.view.iter() {
             let after = since.seq(writer);
             if after >= newest {
                 continue;
