@@ -16,10 +16,10 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 ulimit -n 20000
 
-# Starts millrace on the folder $out/$1 with the configuration of that name, and waits for it.
+# start FOLDER lifted|default: starts millrace on that folder of $out, and waits for it.
 start() {
   config=$out/$1.toml
-  MILLRACE_DIR=$out/$1 MILLRACE_SECRET=$secret MILLRACE_PORT=$port sh "$here/conduit.toml.sh" "$1" > "$config"
+  MILLRACE_DIR=$out/$1 MILLRACE_SECRET=$secret MILLRACE_PORT=$port sh "$here/conduit.toml.sh" "$2" > "$config"
   "$millrace" serve --config "$config" >> "$out/$1.log" 2>&1 &
   pid=$!
   echo $pid > "$out/millrace.pid"
@@ -45,7 +45,7 @@ rm -rf "$out/beside" "$out/idle" "$out"/*.json "$out"/*.log
 millrace_target=millrace=http://127.0.0.1:$port,secret=$secret,pidfile=$out/millrace.pid,version=Millrace
 
 # Side by side: limits off and a cheap password hash for both, durable acknowledgement on.
-start beside
+start beside lifted
 "$HSBENCH" -json "$out/beside.json" -rounds "$rounds" -scenario-timeout 30m \
   -target "synapse=$SYNAPSE_URL,secret=$SYNAPSE_SECRET,pidfile=$SYNAPSE_PIDFILE,version=Synapse" \
   -target "$millrace_target" \
@@ -54,11 +54,11 @@ start beside
 stop
 
 # Idle long-polls, with the default configuration: one process makes the users, a fresh one is measured.
-start idle
+start idle lifted
 "$HSBENCH" -json "$out/idle-users.json" -state "$out/pool.json" -scenario-timeout 30m -target "$millrace_target" \
   -run idle-polls -idle-polls "$idle_polls" -idle-users "$idle_polls" -idle-seconds 1
 stop
-start idle
+start idle default
 "$HSBENCH" -json "$out/idle.json" -state "$out/pool.json" -scenario-timeout 30m -target "$millrace_target" \
   -run idle-polls -idle-polls "$idle_polls" -idle-users "$idle_polls" -idle-seconds 30
 stop

@@ -13,6 +13,13 @@ port = $HS_CLIENT_PORT
 log = "${MILLRACE_LOG:-info}"
 allow_registration = true
 registration_shared_secret = "$HS_REGISTRATION_SHARED_SECRET"
+default_room_version = "11"
+allow_room_publication = true
+[global.rate_limits]
+enabled = false
+[global.password_hash]
+memory_kib = 8
+iterations = 1
 TOML
 fi
 exec "${MILLRACE_BIN:?is not set}" serve --config "$config"
