@@ -1,1 +1,9 @@
+//! What the server does: operations and queries, one file each, free of HTTP.
+//!
+//! An operation gathers through a transaction, decides in plain functions of `millrace_model`,
+//! writes in the same transaction, and lets others hear of it from the store. Never here: HTTP,
+//! configuration files, the system's clock.
 
+mod env;
+
+pub use env::{Clock, Env, Identity, Random};

@@ -26,7 +26,13 @@ pub const EVENT_NUMBERS_RESERVED: Table<Node, (), u64> = Table::new(5, "event_nu
 /// `(partition, writer, seq) -> rows changed`: the change index, in every partition.
 const CHANGES_ID: u16 = 4;
 
-pub use crate::rows::schema::*;
+// --- Rooms (10-69): see rows/room.rs -------------------------------------------------------------
+
+// --- What belongs to users (70-99) ---------------------------------------------------------------
+
+// --- Accounts (100-139) --------------------------------------------------------------------------
+
+// --- How the store writes its own rows -----------------------------------------------------------
 
 pub(crate) fn write_row<K: KeyPart, V: Value>(
     table: &Table<Node, K, V>,

@@ -1,3 +1,1 @@
 //! What the rows of tables hold, one file per subject. Values only; rules live in the domain.
-
-pub(crate) mod schema;
