@@ -5,8 +5,6 @@
 //! [`LEAF_WEIGHT_MAX`](super::layout::LEAF_WEIGHT_MAX) together, or if their paths are equal;
 //! otherwise in an inner node that skips the digits they all share and branches at the next.
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashMap;
 
 use super::{
@@ -34,7 +32,7 @@ pub struct Applied {
     pub root: StateRoot,
     /// Nodes that the old tree did not have. All of them must be stored with whatever refers to
     /// the root, also if they are stored or cached already.
-    pub nodes: Vec<Arc<Node>>,
+    pub nodes: Vec<Node>,
 }
 
 impl<P: Placement> StateTree<P> {
@@ -51,8 +49,8 @@ impl<P: Placement> StateTree<P> {
         let placed = self.place(changes);
         let paths: Vec<_> = placed.iter().map(|change| change.path).collect();
         let mut loaded = FxHashMap::default();
-        let keep = |node: &Arc<Node>, _| {
-            loaded.insert(node.hash(), Arc::clone(node));
+        let keep = |node: &Node, _| {
+            loaded.insert(node.hash(), node.clone());
         };
         descend(source, root, &paths, keep).await?;
         loop {

@@ -3,20 +3,18 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::RwLock;
 
-use super::{Node, NodeHash};
+use super::{Node, NodeHash, layout::HASH_LEN};
 
 /// Shards, so that threads seldom meet. A power of two.
 const SHARDS: usize = 32;
-/// Bytes that a cached node costs beside those that are stored: its header, counts, map entry.
-const NODE_OVERHEAD: usize = size_of::<Node>() + 16 + size_of::<Slot>() + 2 * 24;
+/// Bytes that a cached node costs beside those that are stored: its name, reference counts, its
+/// places in the map (which is up to half empty) and on the clock.
+const NODE_OVERHEAD: usize = HASH_LEN + 16 + 2 * size_of::<(NodeHash, Slot)>() + HASH_LEN;
 
 /// Nodes by hash, bounded by bytes.
 ///
@@ -29,15 +27,15 @@ pub struct NodeCache {
 
 #[derive(Debug, Default)]
 struct Shard {
-    slots: Vec<Slot>,
-    by_hash: HashMap<u64, u32, BuildHasherDefault<AlreadyHashed>>,
-    bytes: usize,
+    nodes: HashMap<NodeHash, Slot, BuildHasherDefault<AlreadyHashed>>,
+    clock: Vec<NodeHash>,
     hand: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Slot {
-    node: Arc<Node>,
+    node: Node,
     used: AtomicBool,
 }
 
@@ -50,40 +48,37 @@ impl NodeCache {
     }
 
     fn shard(&self, hash: NodeHash) -> &RwLock<Shard> {
-        // The high bits choose the shard, the low ones the place in its map.
-        &self.shards[(hash.bits() >> 48) as usize % SHARDS]
+        // Not the bits that the shard's map looks at first.
+        &self.shards[(hash.bits() >> 40) as usize % SHARDS]
     }
 
     /// The node, if it is held.
     #[must_use]
-    pub fn get(&self, hash: NodeHash) -> Option<Arc<Node>> {
+    pub fn get(&self, hash: NodeHash) -> Option<Node> {
         let shard = self.shard(hash).read();
-        let slot = shard.slots.get(*shard.by_hash.get(&hash.bits())? as usize)?;
-        if slot.node.hash() != hash {
-            return None; // Another node with the same 64 bits.
-        }
+        let slot = shard.nodes.get(&hash)?;
         if !slot.used.load(Ordering::Relaxed) {
             slot.used.store(true, Ordering::Relaxed);
         }
-        Some(Arc::clone(&slot.node))
+        Some(slot.node.clone())
     }
 
     /// Holds a node, and drops others where that makes too many.
-    pub fn insert(&self, node: Arc<Node>) {
-        if cost(&node) > self.shard_bytes_max {
+    pub fn insert(&self, node: Node) {
+        let (hash, cost) = (node.hash(), cost(&node));
+        if cost > self.shard_bytes_max {
             return;
         }
-        let mut shard = self.shard(node.hash()).write();
-        if shard.by_hash.contains_key(&node.hash().bits()) {
+        let mut shard = self.shard(hash).write();
+        if shard.nodes.contains_key(&hash) {
             return;
         }
-        shard.bytes += cost(&node);
-        while shard.bytes > self.shard_bytes_max && !shard.slots.is_empty() {
+        while shard.bytes + cost > self.shard_bytes_max && !shard.clock.is_empty() {
             shard.drop_one();
         }
-        let at = shard.slots.len() as u32;
-        shard.by_hash.insert(node.hash().bits(), at);
-        shard.slots.push(Slot { node, used: AtomicBool::new(false) });
+        shard.bytes += cost;
+        shard.clock.push(hash);
+        shard.nodes.insert(hash, Slot { node, used: AtomicBool::new(false) });
     }
 
     /// Bytes held, about.
@@ -101,22 +96,15 @@ impl Shard {
     /// Moves the clock's hand to a node that was not used since it last came by, and drops it.
     fn drop_one(&mut self) {
         // Two rounds suffice: the first forgets every use.
-        for _ in 0..2 * self.slots.len() {
-            let at = self.hand % self.slots.len();
+        for _ in 0..2 * self.clock.len() {
+            let at = self.hand % self.clock.len();
             self.hand = at + 1;
-            if !std::mem::take(self.slots[at].used.get_mut()) {
-                self.remove(at);
+            let slot = self.nodes.get_mut(&self.clock[at]);
+            if !slot.is_some_and(|slot| std::mem::take(slot.used.get_mut())) {
+                let hash = self.clock.swap_remove(at);
+                self.bytes -= self.nodes.remove(&hash).map_or(0, |slot| cost(&slot.node));
                 return;
             }
-        }
-    }
-
-    fn remove(&mut self, at: usize) {
-        let slot = self.slots.swap_remove(at);
-        self.bytes -= cost(&slot.node);
-        self.by_hash.remove(&slot.node.hash().bits());
-        if let Some(moved) = self.slots.get(at) {
-            self.by_hash.insert(moved.node.hash().bits(), at as u32);
         }
     }
 }
@@ -129,12 +117,9 @@ impl Hasher for AlreadyHashed {
     fn finish(&self) -> u64 {
         self.0
     }
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
+    fn write(&mut self, hash: &[u8]) {
+        self.0 = hash.first_chunk().map_or(0, |bits| u64::from_le_bytes(*bits));
     }
-    fn write_u64(&mut self, bits: u64) {
-        self.0 = bits;
-    }
+    /// The length, which is always the same.
+    fn write_usize(&mut self, _: usize) {}
 }

@@ -1,7 +1,5 @@
 //! What differs between two states. Only subtrees whose hashes differ are read.
 
-use std::sync::Arc;
-
 use super::{
     CorruptNode, Entry, Node, NodeHash, NodeSource, Path, Placement, StateKey, StateRoot,
     StateTree, TreeError,
@@ -53,9 +51,9 @@ impl<P: Placement> StateTree<P> {
 enum Side {
     Empty,
     Stored(NodeHash),
-    Leaf(Arc<Node>),
+    Leaf(Node),
     /// An inner node, so many of whose skipped digits are behind.
-    Inner(Arc<Node>, usize),
+    Inner(Node, usize),
     /// Part of a leaf, where the other state has an inner node. Sorted by key.
     Entries(Vec<Placed>),
 }

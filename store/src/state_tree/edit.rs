@@ -1,8 +1,6 @@
 //! One batch of changes against nodes that were read: the pure part of
 //! [`StateTree::apply`](super::StateTree::apply).
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -83,15 +81,15 @@ struct Trunk<'a> {
 /// One pass over the nodes at hand.
 pub(super) struct Edit<'a, P> {
     tree: &'a StateTree<P>,
-    loaded: &'a FxHashMap<NodeHash, Arc<Node>>,
+    loaded: &'a FxHashMap<NodeHash, Node>,
     /// Nodes without which it cannot go on.
     pub missing: Vec<NodeHash>,
     /// Nodes that were made.
-    pub new: Vec<Arc<Node>>,
+    pub new: Vec<Node>,
 }
 
 impl<'a, P: Placement> Edit<'a, P> {
-    pub fn new(tree: &'a StateTree<P>, loaded: &'a FxHashMap<NodeHash, Arc<Node>>) -> Self {
+    pub fn new(tree: &'a StateTree<P>, loaded: &'a FxHashMap<NodeHash, Node>) -> Self {
         Self { tree, loaded, missing: Vec::new(), new: Vec::new() }
     }
 
@@ -108,7 +106,7 @@ impl<'a, P: Placement> Edit<'a, P> {
     }
 
     fn node(&mut self, hash: NodeHash) -> Result<&'a Node, Stop> {
-        self.loaded.get(&hash).map(|node| &**node).ok_or_else(|| {
+        self.loaded.get(&hash).ok_or_else(|| {
             self.missing.push(hash);
             Stop::Missing
         })
@@ -334,7 +332,7 @@ impl<'a, P: Placement> Edit<'a, P> {
             Subtree::Inner(parts) => Node::inner(&self.tree.hasher, &parts),
         };
         let hash = node.hash();
-        self.new.push(Arc::new(node));
+        self.new.push(node);
         Some(hash)
     }
 }

@@ -2,9 +2,9 @@
 //! state, so it needs a new format of the database.
 
 /// Bytes of a node's hash.
-pub const HASH_LEN: usize = 16;
+pub const HASH_LEN: usize = 12;
 /// Bits that one step down the tree decides.
-pub const DIGIT_BITS: usize = 3;
+pub const DIGIT_BITS: usize = 4;
 /// Children of a node at most.
 pub const FANOUT: usize = 1 << DIGIT_BITS;
 /// Digits of a path that come from the event type.

@@ -55,8 +55,14 @@ pub(super) struct Total {
 
 impl Total {
     pub fn of(entries: &[Entry<'_>]) -> Self {
-        let weight = entries.iter().map(Entry::weight).sum();
-        Self { count: entries.len() as u64, weight }
+        Self::of_each(entries.iter().copied())
+    }
+
+    pub fn of_each<'a>(entries: impl Iterator<Item = Entry<'a>>) -> Self {
+        entries.fold(Self::default(), |total, entry| Self {
+            count: total.count + 1,
+            weight: total.weight + entry.weight(),
+        })
     }
 
     /// This, with a part of it replaced. Only a corrupt tree can hold less than its parts.
@@ -121,9 +127,8 @@ pub(super) fn encode(entries: &[Entry<'_>], out: &mut Vec<u8>) {
     }
 }
 
-/// Reads a leaf through once and says what it holds; the reason where it is not of that form.
-pub(super) fn check(body: &[u8]) -> Result<Total, &'static str> {
-    let mut total = Total::default();
+/// Reads a leaf through once; the reason where it is not of that form.
+pub(super) fn check(body: &[u8]) -> Result<(), &'static str> {
     let mut last: Option<(&str, &str)> = None;
     let mut entries = RawEntries::new(body).ok_or("it ends too early")?;
     while entries.left() > 0 {
@@ -134,12 +139,11 @@ pub(super) fn check(body: &[u8]) -> Result<Total, &'static str> {
             return Err("its entries are not in order");
         }
         last = Some(entry.key());
-        total = total.replace(Total::default(), Total { count: 1, weight: entry.weight() });
     }
     match (last, entries.rest.is_empty()) {
         (None, _) => Err("it has no entries"),
         (_, false) => Err("bytes follow its end"),
-        (Some(_), true) => Ok(total),
+        (Some(_), true) => Ok(()),
     }
 }
 

@@ -68,8 +68,8 @@ impl<P: Placement> StateTree<P> {
     ///
     /// # Errors
     /// Where `bytes` are not those that `hash` names, or are no node.
-    pub fn decode_node(&self, hash: NodeHash, bytes: Vec<u8>) -> Result<Node, CorruptNode> {
-        if self.hasher.hash(&bytes) != hash {
+    pub fn decode_node(&self, hash: NodeHash, bytes: &[u8]) -> Result<Node, CorruptNode> {
+        if self.hasher.hash(bytes) != hash {
             return Err(CorruptNode { hash, reason: "its bytes have another hash" });
         }
         Node::decode(hash, bytes)

@@ -8,6 +8,8 @@
 //!         entries below, their weight; hashes of the children in the order of their digits
 //! ```
 
+use std::{fmt, sync::Arc};
+
 use smallvec::SmallVec;
 
 use super::{
@@ -21,145 +23,139 @@ const LEAF: u8 = 0;
 const INNER: u8 = 1;
 
 /// Which digits have children.
-pub(super) type Bitmap = u8;
+pub(super) type Bitmap = u16;
 const BITMAP_LEN: usize = size_of::<Bitmap>();
 const _: () = assert!(Bitmap::BITS as usize == FANOUT);
 
-/// A node of a tree, checked when it was read.
-#[derive(Debug)]
+/// Where the parts of an inner node lie in its bytes.
+const BITMAP_AT: usize = 1;
+const SKIP_LEN_AT: usize = BITMAP_AT + BITMAP_LEN;
+const SKIP_AT: usize = SKIP_LEN_AT + 1;
+
+/// A node of a tree, checked when it was read. A clone is another handle on the same bytes.
+#[derive(Clone)]
 pub struct Node {
-    hash: NodeHash,
-    total: Total,
-    /// The inner node's children; zero in a leaf.
-    bitmap: Bitmap,
-    /// Where the hashes of the children, or the entries, begin.
-    body_at: u16,
-    skip_len: u8,
-    bytes: Box<[u8]>,
+    /// Its hash, then what is stored: one piece of memory, because large rooms have many nodes.
+    named: Arc<[u8]>,
 }
 
 /// What a node is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) enum Kind<'a> {
     Leaf(Leaf<'a>),
     Inner(Inner<'a>),
 }
 
 /// A node of entries.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Leaf<'a> {
     body: &'a [u8],
 }
 
 /// A node of children.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Inner<'a> {
     /// Digits that all entries below share, before the one that decides.
     pub skip: &'a [u8],
     bitmap: Bitmap,
-    children: &'a [[u8; HASH_LEN]],
+    /// The total, then the hashes of the children.
+    body: &'a [u8],
 }
 
 impl Node {
     /// A node from its bytes, whose hash was checked.
-    pub(super) fn decode(hash: NodeHash, bytes: Vec<u8>) -> Result<Self, CorruptNode> {
-        let bytes = bytes.into_boxed_slice();
-        Self::parse(hash, bytes).map_err(|reason| CorruptNode { hash, reason })
-    }
-
-    fn parse(hash: NodeHash, bytes: Box<[u8]>) -> Result<Self, &'static str> {
-        match bytes.split_first() {
-            Some((&LEAF, body)) => {
-                let total = leaf::check(body)?;
-                Ok(Self { hash, total, bitmap: 0, body_at: 1, skip_len: 0, bytes })
-            }
-            Some((&INNER, rest)) => {
-                let (bitmap, skip_len, total, children) = parse_inner(rest)?;
-                let body_at = bytes.len() - children;
-                let body_at = u16::try_from(body_at).map_err(|_| "its header is too long")?;
-                Ok(Self { hash, total, bitmap, body_at, skip_len, bytes })
-            }
+    pub(super) fn decode(hash: NodeHash, bytes: &[u8]) -> Result<Self, CorruptNode> {
+        let checked = match bytes.split_first() {
+            Some((&LEAF, body)) => leaf::check(body),
+            Some((&INNER, _)) => check_inner(bytes),
             Some(_) => Err("it is of an unknown kind"),
             None => Err("it is empty"),
+        };
+        match checked {
+            Ok(()) => Ok(Self::named(hash, bytes)),
+            Err(reason) => Err(CorruptNode { hash, reason }),
         }
+    }
+
+    fn named(hash: NodeHash, bytes: &[u8]) -> Self {
+        let parts = hash.0.iter().chain(bytes);
+        Self { named: parts.copied().collect() }
     }
 
     /// A new leaf; `entries` are sorted and not empty.
     pub(super) fn leaf(hasher: &NodeHasher, entries: &[Entry<'_>]) -> Self {
-        let total = Total::of(entries);
-        let mut bytes = Vec::with_capacity(16 + total.weight as usize);
+        let mut bytes = Vec::with_capacity(16 + Total::of(entries).weight as usize);
         bytes.push(LEAF);
         leaf::encode(entries, &mut bytes);
-        let hash = hasher.hash(&bytes);
-        Self { hash, total, bitmap: 0, body_at: 1, skip_len: 0, bytes: bytes.into_boxed_slice() }
+        Self::named(hasher.hash(&bytes), &bytes)
     }
 
     /// A new inner node.
     pub(super) fn inner(hasher: &NodeHasher, parts: &InnerParts) -> Self {
         let bytes = encode_inner(parts);
-        let hash = hasher.hash(&bytes);
-        Self::decode(hash, bytes).expect("parts make a node")
+        Self::named(hasher.hash(&bytes), &bytes)
     }
 
     /// Its name.
     #[must_use]
     pub fn hash(&self) -> NodeHash {
-        self.hash
+        NodeHash(self.named.first_chunk().copied().unwrap_or_default())
     }
 
     /// What is to be stored.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.named.get(HASH_LEN..).unwrap_or_default()
     }
 
-    /// Entries below it.
+    /// How many entries it holds, itself and below.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.total.count
+        self.total().count
     }
 
     pub(super) fn total(&self) -> Total {
-        self.total
+        match self.kind() {
+            Kind::Leaf(leaf) => Total::of_each(leaf.entries()),
+            Kind::Inner(inner) => inner.total(),
+        }
     }
 
     pub(super) fn kind(&self) -> Kind<'_> {
-        let body = self.bytes.get(usize::from(self.body_at)..).unwrap_or_default();
-        if self.bitmap == 0 {
-            return Kind::Leaf(Leaf { body });
+        let bytes = self.bytes();
+        match bytes.first() {
+            Some(&INNER) => Kind::Inner(Inner::of(bytes).unwrap_or(Inner::NONE)),
+            _ => Kind::Leaf(Leaf { body: bytes.get(1..).unwrap_or_default() }),
         }
-        let skip_at = 2 + BITMAP_LEN;
-        let skip = self.bytes.get(skip_at..skip_at + usize::from(self.skip_len));
-        let (children, _) = body.as_chunks();
-        let skip = skip.unwrap_or_default();
-        Kind::Inner(Inner { skip, bitmap: self.bitmap, children })
     }
 
     /// The error of a node that stands where it cannot.
     pub(super) fn corrupt(&self, reason: &'static str) -> CorruptNode {
-        CorruptNode { hash: self.hash, reason }
+        CorruptNode { hash: self.hash(), reason }
     }
 }
 
-/// The bitmap, the number of skipped digits, the total, and the bytes of the children.
-fn parse_inner(rest: &[u8]) -> Result<(Bitmap, u8, Total, usize), &'static str> {
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.hash()).finish()
+    }
+}
+
+fn check_inner(bytes: &[u8]) -> Result<(), &'static str> {
     const SHORT: &str = "it ends too early";
-    let (bitmap, rest) = rest.split_first_chunk::<BITMAP_LEN>().ok_or(SHORT)?;
-    let bitmap = Bitmap::from_le_bytes(*bitmap);
-    let (&skip_len, rest) = rest.split_first().ok_or(SHORT)?;
-    let (skip, mut rest) = rest.split_at_checked(skip_len.into()).ok_or(SHORT)?;
-    let count = take_number(&mut rest).ok_or(SHORT)?;
-    let weight = take_number(&mut rest).ok_or(SHORT)?;
-    if bitmap.count_ones() < 2 {
+    let inner = Inner::of(bytes).ok_or(SHORT)?;
+    if inner.bitmap.count_ones() < 2 {
         return Err("it has too few children");
     }
-    if skip.len() >= DIGITS || skip.iter().any(|digit| usize::from(*digit) >= FANOUT) {
+    if inner.skip.len() >= DIGITS || inner.skip.iter().any(|digit| usize::from(*digit) >= FANOUT) {
         return Err("it skips digits that no path has");
     }
-    if rest.len() != bitmap.count_ones() as usize * HASH_LEN {
+    let mut rest = inner.body;
+    take_number(&mut rest).and_then(|_| take_number(&mut rest)).ok_or(SHORT)?;
+    if rest.len() != inner.children_len() {
         return Err("its length does not fit the number of its children");
     }
-    Ok((bitmap, skip_len, Total { count, weight }, rest.len()))
+    Ok(())
 }
 
 impl<'a> Leaf<'a> {
@@ -173,19 +169,43 @@ impl<'a> Leaf<'a> {
 }
 
 impl<'a> Inner<'a> {
+    const NONE: Self = Self { skip: &[], bitmap: 0, body: &[] };
+
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let bitmap = bytes.get(BITMAP_AT..)?.first_chunk()?;
+        let skip_len = usize::from(*bytes.get(SKIP_LEN_AT)?);
+        let (skip, body) = bytes.get(SKIP_AT..)?.split_at_checked(skip_len)?;
+        Some(Self { skip, bitmap: Bitmap::from_le_bytes(*bitmap), body })
+    }
+
+    fn children_len(self) -> usize {
+        self.bitmap.count_ones() as usize * HASH_LEN
+    }
+
+    pub fn total(self) -> Total {
+        let mut rest = self.body;
+        let mut number = || take_number(&mut rest).unwrap_or_default();
+        Total { count: number(), weight: number() }
+    }
+
+    fn hashes(self) -> &'a [[u8; HASH_LEN]] {
+        let at = self.body.len().saturating_sub(self.children_len());
+        self.body.get(at..).unwrap_or_default().as_chunks().0
+    }
+
     pub fn child(self, digit: u8) -> Option<NodeHash> {
         let bit = 1 << digit;
         if self.bitmap & bit == 0 {
             return None;
         }
         let before = (self.bitmap & (bit - 1)).count_ones() as usize;
-        self.children.get(before).copied().map(NodeHash)
+        self.hashes().get(before).copied().map(NodeHash)
     }
 
     /// The children and their digits, in order.
     pub fn children(self) -> impl Iterator<Item = (u8, NodeHash)> + 'a {
         let digits = (0..FANOUT as u8).filter(move |digit| self.bitmap & (1 << digit) != 0);
-        digits.zip(self.children.iter().map(|hash| NodeHash(*hash)))
+        digits.zip(self.hashes().iter().map(|hash| NodeHash(*hash)))
     }
 }
 
@@ -197,7 +217,6 @@ pub(super) struct InnerParts {
     /// Sorted by digit, two or more.
     pub children: SmallVec<[(u8, NodeHash); FANOUT]>,
 }
-
 
 fn encode_inner(parts: &InnerParts) -> Vec<u8> {
     let len = 24 + parts.skip.len() + parts.children.len() * HASH_LEN;

@@ -1,6 +1,6 @@
 //! Reading one state: single keys, many keys, all of a type, everything.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::ops::ControlFlow;
 
 use super::{
     CorruptNode, Entry, Node, NodeHash, NodeSource, Path, Placement, StateKey, StateRoot,
@@ -57,7 +57,7 @@ impl<P: Placement> StateTree<P> {
             .collect();
         wanted.sort_unstable();
         let paths: Vec<_> = wanted.iter().map(|(path, _)| *path).collect();
-        let visit = |node: &Arc<Node>, range: std::ops::Range<usize>| {
+        let visit = |node: &Node, range: std::ops::Range<usize>| {
             let Kind::Leaf(leaf) = node.kind() else { return };
             for (_, index) in &wanted[range] {
                 let (event_type, state_key) = keys[*index];
@@ -192,7 +192,7 @@ pub(super) async fn descend<S: NodeSource>(
     source: &S,
     root: StateRoot,
     paths: &[Path],
-    mut visit: impl FnMut(&Arc<Node>, std::ops::Range<usize>) + Send,
+    mut visit: impl FnMut(&Node, std::ops::Range<usize>) + Send,
 ) -> Result<(), TreeError<S::Error>> {
     let mut level = Vec::new();
     if !paths.is_empty() {
@@ -228,7 +228,7 @@ type Level = [(NodeHash, usize, std::ops::Range<usize>)];
 async fn load_level<S: NodeSource>(
     source: &S,
     level: &Level,
-) -> Result<Vec<Arc<Node>>, TreeError<S::Error>> {
+) -> Result<Vec<Node>, TreeError<S::Error>> {
     if let [(hash, ..)] = level {
         return Ok(vec![load_one(source, *hash).await?]);
     }

@@ -1,7 +1,5 @@
 //! Where nodes come from.
 
-use std::sync::Arc;
-
 use super::{Node, NodeCache, NodeHash, NodeReadError, Placement, StateTree, TreeError};
 
 /// Gives nodes by their hashes. Every call may be a round trip; the operations ask for all nodes
@@ -14,10 +12,10 @@ pub trait NodeSource: Sync {
     fn nodes(
         &self,
         hashes: &[NodeHash],
-    ) -> impl Future<Output = Result<Vec<Arc<Node>>, Self::Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<Node>, Self::Error>> + Send;
 
     /// A node that can be had without waiting, if the source has a faster way to it.
-    fn node_in_memory(&self, _hash: NodeHash) -> Option<Arc<Node>> {
+    fn node_in_memory(&self, _hash: NodeHash) -> Option<Node> {
         None
     }
 }
@@ -48,7 +46,7 @@ pub struct CachedNodes<'a, R, P = super::KeyedPlacement> {
 impl<R: NodeRows, P: Placement> NodeSource for CachedNodes<'_, R, P> {
     type Error = NodeReadError<R::Error>;
 
-    async fn nodes(&self, hashes: &[NodeHash]) -> Result<Vec<Arc<Node>>, Self::Error> {
+    async fn nodes(&self, hashes: &[NodeHash]) -> Result<Vec<Node>, Self::Error> {
         let mut found: Vec<_> = hashes.iter().map(|hash| self.cache.get(*hash)).collect();
         let absent = || hashes.iter().zip(&found).filter(|(_, node)| node.is_none());
         let missing: Vec<_> = absent().map(|(hash, _)| *hash).collect();
@@ -58,8 +56,8 @@ impl<R: NodeRows, P: Placement> NodeSource for CachedNodes<'_, R, P> {
             for slot in found.iter_mut().filter(|slot| slot.is_none()) {
                 let Some((hash, row)) = rows.next() else { break };
                 let bytes = row.ok_or(NodeReadError::Missing(*hash))?;
-                let node = Arc::new(self.tree.decode_node(*hash, bytes)?);
-                self.cache.insert(Arc::clone(&node));
+                let node = self.tree.decode_node(*hash, &bytes)?;
+                self.cache.insert(node.clone());
                 *slot = Some(node);
             }
         }
@@ -67,7 +65,7 @@ impl<R: NodeRows, P: Placement> NodeSource for CachedNodes<'_, R, P> {
         named.map(|(hash, node)| node.ok_or(NodeReadError::Missing(*hash))).collect()
     }
 
-    fn node_in_memory(&self, hash: NodeHash) -> Option<Arc<Node>> {
+    fn node_in_memory(&self, hash: NodeHash) -> Option<Node> {
         self.cache.get(hash)
     }
 }
@@ -76,7 +74,7 @@ impl<R: NodeRows, P: Placement> NodeSource for CachedNodes<'_, R, P> {
 pub(super) async fn load<S: NodeSource>(
     source: &S,
     hashes: &[NodeHash],
-) -> Result<Vec<Arc<Node>>, TreeError<S::Error>> {
+) -> Result<Vec<Node>, TreeError<S::Error>> {
     let nodes = source.nodes(hashes).await.map_err(TreeError::Source)?;
     if nodes.len() != hashes.len() {
         return Err(TreeError::Short { asked: hashes.len(), given: nodes.len() });
@@ -88,7 +86,7 @@ pub(super) async fn load<S: NodeSource>(
 pub(super) async fn load_one<S: NodeSource>(
     source: &S,
     hash: NodeHash,
-) -> Result<Arc<Node>, TreeError<S::Error>> {
+) -> Result<Node, TreeError<S::Error>> {
     if let Some(node) = source.node_in_memory(hash) {
         return Ok(node);
     }

@@ -66,7 +66,8 @@ impl<P: Placement> Bench<P> {
     }
 
     fn of(&self, model: &Model) -> StateRoot {
-        let changes: Vec<_> = model.iter().map(|(key, event)| (key.clone(), Some(*event))).collect();
+        let changes: Vec<_> =
+            model.iter().map(|(key, event)| (key.clone(), Some(*event))).collect();
         self.apply(StateRoot::EMPTY, &changes)
     }
 
@@ -130,7 +131,9 @@ struct Weak;
 
 impl Placement for Weak {
     fn path(&self, event_type: &str, state_key: &str) -> Path {
-        let sum = |text: &str| text.bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)));
+        let sum = |text: &str| {
+            text.bytes().fold(0_u64, |sum, b| sum.wrapping_mul(31).wrapping_add(u64::from(b)))
+        };
         let spread = (0..4).fold(0_u128, |path, at| {
             path | u128::from(sum(state_key) >> (2 * at) & 1) << (18 * at)
         });
@@ -159,7 +162,8 @@ fn any_key() -> impl Strategy<Value = StateKey> {
 }
 
 fn any_changes() -> impl Strategy<Value = Vec<Vec<OwnedChange>>> {
-    let event = prop_oneof![3 => (0..5_u64).prop_map(Some), 1 => Just(Some(u64::MAX)), 2 => Just(None)];
+    let event =
+        prop_oneof![3 => (0..5_u64).prop_map(Some), 1 => Just(Some(u64::MAX)), 2 => Just(None)];
     let change = (any_key(), event).boxed();
     let batch = prop_oneof![
         prop::collection::vec(change.clone(), 0..4),
@@ -252,11 +256,11 @@ proptest! {
         }
         let hash = NodeHash::from_bytes([0; layout::HASH_LEN]);
         // It may be a node by chance; what matters is that reading it does not panic.
-        if let Ok(node) = Node::decode(hash, bytes.clone()) {
+        if let Ok(node) = Node::decode(hash, &bytes) {
             prop_assert_eq!(node.bytes(), &bytes[..]);
         }
         prop_assert_eq!(
-            Bench::keyed().tree.decode_node(hash, bytes).unwrap_err().hash,
+            Bench::keyed().tree.decode_node(hash, &bytes).unwrap_err().hash,
             hash,
             "its hash is not zero"
         );
