@@ -4,8 +4,12 @@
 //! over values with lookups passed in. Never here: I/O, clocks, randomness, tasks, storage, HTTP.
 
 pub mod client_event;
+pub mod filter;
+pub mod identifiers;
+pub mod json;
 pub mod pdu;
 pub mod position;
+pub mod relations;
 pub mod rules;
 
 pub use client_event::ClientForm;
