@@ -1,0 +1,115 @@
+//! The only place that builds concrete things: leaves first, then what stands on them.
+
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+
+use crate::{
+    client_api::{
+        client_ip::TrustedProxies,
+        discovery::{Discovery, SupportContact},
+        extract::RequestLimits,
+        limits::{Rate, RateLimiter, Rates},
+    },
+    config::{Config, rate_limits::RateLimits, well_known::WellKnown},
+    shutdown::Shutdown,
+};
+
+/// What the server consists of. Handlers never see it whole: they ask for a part by its type with
+/// `State<Part>`, for which [`App`] implements [`FromRef`].
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// Bounds on what a request may contain.
+    pub request_limits: RequestLimits,
+    /// Token buckets of all users and addresses.
+    pub rate_limiter: Arc<RateLimiter>,
+    /// What `.well-known` answers.
+    pub discovery: Arc<Discovery>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Arc<TrustedProxies>,
+    /// Whether the server is to stop: long polls end when it is.
+    pub shutdown: Shutdown,
+}
+
+/// The state of the HTTP router: one counted pointer, so that a request clones next to nothing.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+/// Why a server could not be built from its configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {}
+
+impl App {
+    /// Wraps the parts, which never change afterwards.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Builds the server that `config` describes. It ends its long requests on `shutdown`.
+    ///
+    /// # Errors
+    /// A sentence that says which part could not be built, and what to do.
+    pub async fn start(config: &Config, shutdown: Shutdown) -> Result<Self, StartError> {
+        Ok(Self::new(Parts {
+            request_limits: RequestLimits {
+                body_bytes_max: config.limits.max_request_size,
+                json_depth_max: config.limits.limits.json_depth_max,
+            },
+            rate_limiter: Arc::new(RateLimiter::new(rates(&config.rate_limits))),
+            discovery: Arc::new(discovery(&config.well_known)),
+            trusted_proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
+            shutdown,
+        }))
+    }
+}
+
+fn rates(config: &RateLimits) -> Rates {
+    let rate = |rate: crate::config::rate_limits::Rate| {
+        config.enabled.then_some(Rate { per_second: rate.per_second, burst: rate.burst })
+    };
+    Rates {
+        login: rate(config.login),
+        registration: rate(config.registration),
+        message: rate(config.message),
+        join: rate(config.join),
+        invite: rate(config.invite),
+        create_room: rate(config.create_room),
+        search: rate(config.search),
+        other: rate(config.other),
+    }
+}
+
+fn discovery(config: &WellKnown) -> Discovery {
+    let contact = SupportContact {
+        role: config.support_role.clone().unwrap_or_else(|| "m.role.admin".to_owned()),
+        email_address: config.support_email.clone(),
+        matrix_id: config.support_mxid.clone(),
+    };
+    let reachable = contact.email_address.is_some() || contact.matrix_id.is_some();
+    Discovery {
+        client_base_url: config.client.clone(),
+        server: config.server.clone(),
+        support_page: config.support_page.clone(),
+        contacts: if reachable { vec![contact] } else { Vec::new() },
+    }
+}
+
+/// Lets handlers extract a part with `State<Part>`.
+macro_rules! parts {
+    ($($field:ident: $part:ty),+ $(,)?) => {$(
+        impl FromRef<App> for $part {
+            fn from_ref(app: &App) -> Self {
+                app.0.$field.clone()
+            }
+        }
+    )+};
+}
+
+parts! {
+    request_limits: RequestLimits,
+    rate_limiter: Arc<RateLimiter>,
+    discovery: Arc<Discovery>,
+    trusted_proxies: Arc<TrustedProxies>,
+    shutdown: Shutdown,
+}

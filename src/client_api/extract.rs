@@ -1,0 +1,196 @@
+//! Typed requests in, typed responses out: the border between HTTP and ruma's endpoint types.
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request},
+    response::{IntoResponse, Response},
+};
+use http::{Method, header, request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use ruma::api::{
+    IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt,
+    error::{DeserializationError, ErrorKind, FromHttpRequestError},
+    path_builder::PathBuilder,
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    error::ApiError,
+    json::{self, JsonFault},
+};
+
+/// An identifier has at most this many bytes (appendices, "Common Identifier Format").
+const PATH_ARGUMENT_BYTES_MAX: usize = 255;
+
+/// A typed request as a handler's last argument, or a typed response as its result.
+///
+/// A request is refused with `M_TOO_LARGE`, `M_NOT_JSON`, `M_BAD_JSON`, `M_MISSING_PARAM` or
+/// `M_INVALID_PARAM` before the handler runs. An empty body counts as `{}`, and the `Content-Type`
+/// of a request is not looked at, since many clients send none.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<T>(pub T);
+
+/// A typed JSON body, for endpoints that ruma has no types for. Refuses as [`Matrix`] does.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonBody<T>(pub T);
+
+/// Bounds on what a request may contain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// How many arrays and objects may lie within each other.
+    pub json_depth_max: usize,
+}
+
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Self { body_bytes_max: 20 * 1024 * 1024, json_depth_max: 100 }
+    }
+}
+
+impl<T, S> FromRequest<S> for Matrix<T>
+where
+    T: IncomingRequest,
+    S: Send + Sync,
+    RequestLimits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let path = path_arguments(&mut parts).await?;
+        let body = if matches!(parts.method, Method::GET | Method::HEAD) {
+            Bytes::new() // No endpoint reads a body here; ours would be read for nothing.
+        } else {
+            json_object(&parts, body, RequestLimits::from_ref(state)).await?
+        };
+        let arguments: Vec<&str> = path.iter().flatten().map(|(_, value)| value).collect();
+        refuse_long_arguments::<T>(&arguments)?;
+        T::try_from_http_request(http::Request::from_parts(parts, &*body), &arguments)
+            .map(Self)
+            .map_err(ApiError::from)
+    }
+}
+
+impl<T, S> FromRequest<S> for JsonBody<T>
+where
+    T: DeserializeOwned,
+    S: Send + Sync,
+    RequestLimits: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let body = json_object(&parts, body, RequestLimits::from_ref(state)).await?;
+        let json = if body.is_empty() { b"{}" } else { &*body };
+        serde_json::from_slice(json).map(Self).map_err(|error| refuse_json(&error))
+    }
+}
+
+impl<T: OutgoingResponse> IntoResponse for Matrix<T> {
+    fn into_response(self) -> Response {
+        match self.0.try_into_http_response::<Vec<u8>>() {
+            Ok(response) => response.map(Body::from),
+            Err(error) => ApiError::internal(error).into_response(),
+        }
+    }
+}
+
+/// The parameters in the path, percent-decoded, in the order of the path.
+async fn path_arguments(parts: &mut request::Parts) -> Result<Option<RawPathParams>, ApiError> {
+    use axum::extract::rejection::RawPathParamsRejection;
+    match RawPathParams::from_request_parts(parts, &()).await {
+        Ok(params) => Ok(Some(params)),
+        Err(RawPathParamsRejection::MissingPathParams(_)) => Ok(None),
+        Err(error) => Err(ApiError::invalid_param(error)),
+    }
+}
+
+/// The whole body, which is empty or looks like one JSON object of bearable size and depth.
+async fn json_object(
+    parts: &request::Parts,
+    body: Body,
+    limits: RequestLimits,
+) -> Result<Bytes, ApiError> {
+    let too_large = || {
+        let most = limits.body_bytes_max;
+        ApiError::too_large(format_args!("The request is larger than {most} bytes"))
+    };
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok());
+    if announced.and_then(|v| v.parse().ok()).is_some_and(|n: usize| n > limits.body_bytes_max) {
+        return Err(too_large());
+    }
+    let body = match Limited::new(body, limits.body_bytes_max).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
+        Err(_) => return Err(ApiError::not_json("The body of the request ended early")),
+    };
+    match json::check(&body, limits.json_depth_max) {
+        Ok(()) => Ok(body),
+        Err(JsonFault::TooDeep) => {
+            let most = limits.json_depth_max;
+            Err(ApiError::bad_json(format_args!("The JSON is nested deeper than {most} levels")))
+        }
+        Err(JsonFault::NotObject) => Err(not_an_object(&body)),
+    }
+}
+
+fn not_an_object(body: &[u8]) -> ApiError {
+    match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+        Ok(_) => ApiError::bad_json("The body must be a JSON object"),
+        Err(error) => ApiError::not_json(error),
+    }
+}
+
+/// Refuses arguments that could never name anything, before they become database keys.
+fn refuse_long_arguments<T: IncomingRequest>(arguments: &[&str]) -> Result<(), ApiError> {
+    let Some(long) = arguments.iter().position(|a| a.len() > PATH_ARGUMENT_BYTES_MAX) else {
+        return Ok(());
+    };
+    let template = T::PATH_BUILDER.all_paths().next().unwrap_or_default();
+    let name = template
+        .split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+        .nth(long)
+        .unwrap_or("argument");
+    let message = format!("{name} is longer than {PATH_ARGUMENT_BYTES_MAX} bytes");
+    Err(match name {
+        // Client-server API, "Size limits" of events and of profile keys.
+        "event_type" | "state_key" => ApiError::too_large(message),
+        "field" | "field_name" | "key_name" => {
+            ApiError::bad_request(ErrorKind::KeyTooLarge, message)
+        }
+        _ => ApiError::invalid_param(message),
+    })
+}
+
+/// `M_NOT_JSON` for what is no JSON, `M_BAD_JSON` for JSON of another form than expected.
+pub(crate) fn refuse_json(error: &serde_json::Error) -> ApiError {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Syntax | Category::Eof | Category::Io => ApiError::not_json(error),
+        Category::Data => ApiError::bad_json(error),
+    }
+}
+
+impl From<FromHttpRequestError> for ApiError {
+    fn from(error: FromHttpRequestError) -> Self {
+        match error {
+            FromHttpRequestError::MethodMismatch { .. } => Self::wrong_method(),
+            FromHttpRequestError::Deserialization(DeserializationError::Json(error)) => {
+                refuse_json(&error)
+            }
+            FromHttpRequestError::Deserialization(error) => {
+                let message = error.to_string();
+                if message.starts_with("missing ") {
+                    Self::missing_param(message)
+                } else {
+                    Self::invalid_param(message)
+                }
+            }
+            other => Self::bad_request(ErrorKind::Unknown, other),
+        }
+    }
+}

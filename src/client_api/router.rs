@@ -1,0 +1,141 @@
+//! All routes of the client-server API, and what is true of every answer.
+
+use std::{any::Any, collections::BTreeSet};
+
+use axum::{
+    Router,
+    extract::Request,
+    handler::Handler,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, on},
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{discovery, error::ApiError, extract::Matrix};
+use crate::app::App;
+
+/// The whole client-server API, ready to be served.
+pub fn router(app: App) -> Router {
+    let families = Router::new().merge(discovery::routes());
+    finish(families).with_state(app)
+}
+
+/// Adds what every answer has, errors too: CORS headers, Matrix errors for unknown endpoints and
+/// wrong methods, and a 500 in place of a broken connection when a handler panics.
+pub(crate) fn finish<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes
+        .fallback(async || ApiError::unknown_endpoint())
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(cors))
+}
+
+/// Routes taken from ruma's metadata, so that no path is spelled twice.
+pub(crate) trait MatrixRouter<S> {
+    /// Serves `handler` on every path, stable and unstable, of the request type it takes last.
+    fn matrix<H, A>(self, handler: H) -> Self
+    where
+        H: Endpoint<A, S>,
+        A: 'static;
+}
+
+impl<S: Clone + Send + Sync + 'static> MatrixRouter<S> for Router<S> {
+    fn matrix<H, A>(self, handler: H) -> Self
+    where
+        H: Endpoint<A, S>,
+        A: 'static,
+    {
+        let method = MethodFilter::try_from(<H::Request as Metadata>::METHOD)
+            .expect("ruma's endpoints use standard methods");
+        let paths: BTreeSet<_> =
+            H::Request::PATH_BUILDER.all_paths().flat_map(served_paths).collect();
+        paths.iter().fold(self, |router, path| router.route(path, on(method, handler.clone())))
+    }
+}
+
+/// A handler whose last argument is a [`Matrix`] request.
+pub(crate) trait Endpoint<A, S>: Handler<A, S> {
+    /// The request type that names the endpoint.
+    type Request: IncomingRequest;
+}
+
+macro_rules! endpoint {
+    ($($argument:ident),*) => {
+        impl<H, S, M, R, $($argument),*> Endpoint<(M, $($argument,)* Matrix<R>,), S> for H
+        where
+            H: Handler<(M, $($argument,)* Matrix<R>,), S>,
+            R: IncomingRequest,
+        {
+            type Request = R;
+        }
+    };
+}
+
+endpoint!();
+endpoint!(A1);
+endpoint!(A1, A2);
+endpoint!(A1, A2, A3);
+endpoint!(A1, A2, A3, A4);
+endpoint!(A1, A2, A3, A4, A5);
+endpoint!(A1, A2, A3, A4, A5, A6);
+
+/// A ruma path as axum paths.
+///
+/// Parameters are numbered instead of named, because endpoints that share a path name them
+/// differently. A state key may be empty, with or without the slash before it.
+fn served_paths(template: &str) -> Vec<String> {
+    let mut number = 0;
+    let numbered: Vec<String> = template
+        .split('/')
+        .map(|segment| {
+            if !segment.starts_with('{') {
+                return segment.to_owned();
+            }
+            number += 1;
+            format!("{{{number}}}")
+        })
+        .collect();
+    let mut paths = vec![numbered.join("/")];
+    if template.ends_with("/{state_key}") {
+        let keyless = numbered[..numbered.len() - 1].join("/");
+        paths.push(format!("{keyless}/"));
+        paths.push(keyless);
+    }
+    paths
+}
+
+/// Specification: client-server API, "Web Browser Clients".
+async fn cors(request: Request, next: Next) -> Response {
+    let mut response = if request.method() == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response() // "MUST NOT perform any logic"
+    } else {
+        next.run(request).await
+    };
+    allow_browsers(response.headers_mut());
+    response
+}
+
+fn allow_browsers(headers: &mut HeaderMap) {
+    let allowed = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "X-Requested-With, Content-Type, Authorization"),
+    ];
+    for (name, value) in allowed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("(no message)");
+    tracing::error!(panic = message, "a handler panicked");
+    ApiError::unknown().into_response()
+}

@@ -1,0 +1,256 @@
+//! Defaults, then `conduit.toml`, then `MILLRACE_…` of the environment, in one function.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+    value::{Dict, Value},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Problems, accounts::Accounts, database::Database, federation::Federation, limits::Limits,
+    log::Log, password_hash::PasswordHash, rate_limits::RateLimits, registration::Registration,
+    rooms::Rooms, server::Server, well_known::WellKnown,
+};
+
+/// The prefix of environment variables; a table and its key are joined by two underscores.
+const ENV_PREFIX: &str = "MILLRACE_";
+/// Variables with our prefix that are arguments, not options.
+const ENV_ARGUMENTS: [&str; 1] = ["config"];
+
+/// Everything that can be configured, by section.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// Name and addresses.
+    pub server: Server,
+    /// Storage.
+    pub database: Database,
+    /// Who may create an account.
+    pub registration: Registration,
+    /// Lifetimes of tokens.
+    pub accounts: Accounts,
+    /// Table `password_hash`.
+    pub password_hash: PasswordHash,
+    /// Rooms and their directory.
+    pub rooms: Rooms,
+    /// Other servers.
+    pub federation: Federation,
+    /// Sizes.
+    pub limits: Limits,
+    /// Table `rate_limits`.
+    pub rate_limits: RateLimits,
+    /// Table `well_known`.
+    pub well_known: WellKnown,
+    /// The log.
+    pub log: Log,
+}
+
+/// A configuration that can be used, and what in its sources meant nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The valid configuration.
+    pub config: Config,
+    /// Keys that no section has.
+    pub unknown: Vec<UnknownKey>,
+}
+
+/// A key that means nothing to this version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownKey {
+    /// The key as found, tables joined by dots.
+    pub key: String,
+    /// The known key that looks most like it, if one does.
+    pub nearest: Option<String>,
+}
+
+impl fmt::Display for UnknownKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown option {}", self.key)?;
+        self.nearest.as_ref().map_or(Ok(()), |nearest| write!(f, "; did you mean {nearest}?"))
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is not TOML.
+    #[error("the configuration is not valid TOML: {0}")]
+    Syntax(String),
+    /// A value has the wrong type.
+    #[error("{key}: {problem}")]
+    Type {
+        /// The option.
+        key: String,
+        /// What was found and what was expected.
+        problem: String,
+    },
+    /// Values that cannot be used, a line for each, beginning with the key.
+    #[error("{}", .0.join("\n"))]
+    Values(Vec<String>),
+}
+
+/// Reads the configuration from the defaults, `file`, and the environment.
+///
+/// # Errors
+/// A sentence for whatever stands in the way. Unknown keys are no error here.
+pub fn load(file: Option<&Path>) -> Result<Loaded, ConfigError> {
+    let text = match file {
+        Some(path) => fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?,
+        None => String::new(),
+    };
+    let env = Env::prefixed(ENV_PREFIX).ignore(&ENV_ARGUMENTS).split("__");
+    parse(&text, Figment::from(env))
+}
+
+/// Reads the configuration from a file's text and a further source that goes above it.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, above: Figment) -> Result<Loaded, ConfigError> {
+    let file = Figment::from(Toml::string(text))
+        .extract::<Dict>()
+        .map_err(|error| ConfigError::Syntax(error.kind.to_string()))?;
+    let given = Figment::from(Serialized::defaults(without_global(file))).merge(above);
+    let found = given.extract::<Dict>().map_err(|error| type_error(&error, None))?;
+    let source = Config::default_source().merge(given);
+    let config = Config::read(&source)?;
+    config.validate()?;
+    Ok(Loaded { config, unknown: unknown_keys(&found, &known_keys()) })
+}
+
+impl Config {
+    fn read(source: &Figment) -> Result<Self, ConfigError> {
+        Ok(Self {
+            server: section(source, None)?,
+            database: section(source, None)?,
+            registration: section(source, None)?,
+            accounts: section(source, None)?,
+            password_hash: section(source, Some("password_hash"))?,
+            rooms: section(source, None)?,
+            federation: section(source, None)?,
+            limits: section(source, None)?,
+            rate_limits: section(source, Some("rate_limits"))?,
+            well_known: section(source, Some("well_known"))?,
+            log: section(source, None)?,
+        })
+    }
+
+    /// The defaults of all sections in one source.
+    fn default_source() -> Figment {
+        let Self {
+            server,
+            database,
+            registration,
+            accounts,
+            password_hash,
+            rooms,
+            federation,
+            limits,
+            rate_limits,
+            well_known,
+            log,
+        } = Self::default();
+        Figment::from(Serialized::defaults(server))
+            .merge(Serialized::defaults(database))
+            .merge(Serialized::defaults(registration))
+            .merge(Serialized::defaults(accounts))
+            .merge(Serialized::default("password_hash", password_hash))
+            .merge(Serialized::defaults(rooms))
+            .merge(Serialized::defaults(federation))
+            .merge(Serialized::defaults(limits))
+            .merge(Serialized::default("rate_limits", rate_limits))
+            .merge(Serialized::default("well_known", well_known))
+            .merge(Serialized::defaults(log))
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let mut problems = Problems::default();
+        self.server.validate(&mut problems);
+        self.database.validate(&mut problems);
+        self.registration.validate(&mut problems);
+        self.accounts.validate(&mut problems);
+        self.password_hash.validate(&mut problems);
+        self.rooms.validate(&mut problems);
+        self.limits.validate(&mut problems);
+        self.rate_limits.validate(&mut problems);
+        self.well_known.validate(&mut problems);
+        self.log.validate(&mut problems);
+        if problems.0.is_empty() { Ok(()) } else { Err(ConfigError::Values(problems.0)) }
+    }
+}
+
+/// Files of the Conduit family have everything in a table `global`; we take it with or without.
+fn without_global(mut file: Dict) -> Dict {
+    if let Some(Value::Dict(_, global)) = file.remove("global") {
+        file.extend(global);
+    }
+    file
+}
+
+/// One section, from the table `table` if it has one. What is absent has been filled in below.
+fn section<T: DeserializeOwned>(source: &Figment, table: Option<&str>) -> Result<T, ConfigError> {
+    let extracted = match table {
+        Some(table) => source.focus(table).extract(),
+        None => source.extract(),
+    };
+    extracted.map_err(|error| type_error(&error, table))
+}
+
+fn type_error(error: &figment::Error, table: Option<&str>) -> ConfigError {
+    let path: Vec<&str> = table.into_iter().chain(error.path.iter().map(String::as_str)).collect();
+    ConfigError::Type { key: path.join("."), problem: error.kind.to_string() }
+}
+
+/// Every key that a section has.
+pub(super) fn known_keys() -> BTreeSet<String> {
+    let defaults = Config::default_source().extract::<Dict>();
+    leaf_keys(&defaults.expect("defaults serialise")).into_iter().collect()
+}
+
+/// Every key that a text of TOML sets.
+#[cfg(test)]
+pub(super) fn keys_of(text: &str) -> BTreeSet<String> {
+    let file = Figment::from(Toml::string(text)).extract::<Dict>().unwrap();
+    leaf_keys(&without_global(file)).into_iter().collect()
+}
+
+/// The dotted keys of everything that is not a table.
+fn leaf_keys(dict: &Dict) -> Vec<String> {
+    dict.iter()
+        .flat_map(|(key, value)| match value {
+            Value::Dict(_, inner) => {
+                leaf_keys(inner).into_iter().map(|leaf| format!("{key}.{leaf}")).collect()
+            }
+            _ => vec![key.clone()],
+        })
+        .collect()
+}
+
+fn unknown_keys(found: &Dict, known: &BTreeSet<String>) -> Vec<UnknownKey> {
+    leaf_keys(found)
+        .into_iter()
+        .filter(|key| !known.contains(key))
+        .map(|key| UnknownKey { nearest: nearest(&key, known), key })
+        .collect()
+}
+
+fn nearest(key: &str, known: &BTreeSet<String>) -> Option<String> {
+    let distance = |candidate: &String| strsim::damerau_levenshtein(key, candidate);
+    let best = known.iter().min_by_key(|candidate| distance(candidate))?;
+    (distance(best) <= (key.len() / 3).max(2)).then(|| best.clone())
+}

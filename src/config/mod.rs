@@ -1,0 +1,36 @@
+//! The configuration: a file per section of `conduit.toml`, and [`load()`] that reads them.
+//!
+//! Each consumer gets the plain values of its section, never the whole [`Config`].
+
+pub mod accounts;
+pub mod database;
+pub mod federation;
+pub mod limits;
+mod load;
+pub mod log;
+pub mod password_hash;
+pub mod rate_limits;
+pub mod registration;
+pub mod rooms;
+pub mod server;
+#[cfg(test)]
+mod tests;
+pub mod well_known;
+
+pub use self::load::{Config, ConfigError, Loaded, UnknownKey, load, parse};
+
+/// The commented sample, `conduit.toml`, which has every option and its default.
+pub const SAMPLE: &str = include_str!("../../conduit.toml");
+
+/// What is wrong with values: sentences that begin with the name of the key.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(Vec<String>);
+
+impl Problems {
+    /// Adds `key: problem` unless `holds`.
+    fn require(&mut self, holds: bool, key: &str, problem: &str) {
+        if !holds {
+            self.0.push(format!("{key}: {problem}"));
+        }
+    }
+}

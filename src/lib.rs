@@ -1,0 +1,15 @@
+//! The homeserver around its core: configuration, HTTP server, client-server API.
+//!
+//! The binary in `main.rs` is a thin command line over this library, so that tests can run a whole
+//! server in their own process. Start at [`app`], the only place that builds concrete things, or at
+//! [`client_api`] for an endpoint. Never here: the rules of rooms and accounts (`domain`), keys and
+//! tables (`store`).
+
+pub mod app;
+pub mod client_api;
+pub mod commands;
+pub mod config;
+pub mod serve;
+pub mod shutdown;
+pub mod signing_key;
+pub mod tracing_setup;

@@ -1,0 +1,235 @@
+//! Connections: accept, serve HTTP/1.1 and HTTP/2, stop gracefully.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::ConnectInfo};
+use http::Request;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+use tower::Service;
+
+use crate::shutdown::Shutdown;
+
+/// How long running requests may take to finish once the server is to stop.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a connection may be silent, or take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Largest read buffer of a connection in bytes; it starts at 8 KiB. Bounds a request's head.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Requests at once on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// Pause after the system refused a connection, mostly because it is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error(
+        "port {} at {} is in use by another process: stop it, or set another port",
+        .0.port(), .0.ip()
+    )]
+    InUse(SocketAddr),
+    /// The system does not let this user listen there.
+    #[error(
+        "not allowed to listen on port {}: choose one above 1023, and a reverse proxy before it",
+        .0.port()
+    )]
+    NotAllowed(SocketAddr),
+    /// The machine does not have the address.
+    #[error("this machine has no address {0}: set address to one it has, or to 0.0.0.0 for all")]
+    NoSuchAddress(IpAddr),
+    /// Anything else.
+    #[error("cannot listen on {address}: {source}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Listens on one address.
+///
+/// # Errors
+/// A sentence that says what to change.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse(address),
+        io::ErrorKind::PermissionDenied => BindError::NotAllowed(address),
+        io::ErrorKind::AddrNotAvailable => BindError::NoSuchAddress(address.ip()),
+        _ => BindError::Other { address, source },
+    })
+}
+
+/// Serves `router` on all listeners until `shutdown` is requested, then lets running requests
+/// finish for ten seconds. `connections_max` bounds the connections open at once.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    shutdown: Shutdown,
+    connections_max: usize,
+) {
+    let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX).min(1 << 28);
+    let free = Arc::new(Semaphore::new(connections_max as usize));
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(accept(listener, router.clone(), shutdown.clone(), Arc::clone(&free)));
+    }
+    accepting.join_all().await;
+    if tokio::time::timeout(GRACE, free.acquire_many(connections_max)).await.is_err() {
+        tracing::warn!("some requests did not finish in time and were dropped");
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, shutdown: Shutdown, free: Arc<Semaphore>) {
+    let mut stop = pin!(shutdown.requested());
+    loop {
+        let next = async {
+            let permit = Arc::clone(&free).acquire_owned().await.expect("never closed");
+            (listener.accept().await, permit)
+        };
+        let (accepted, permit) = tokio::select! {
+            next = next => next,
+            () = &mut stop => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let connection = Connection { peer, router: router.clone(), permit };
+                tokio::spawn(connection.run(stream, shutdown.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    router: Router,
+    /// Counts the connection while it is open.
+    permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, shutdown: Shutdown) {
+        let Self { peer, router, permit } = self;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let answer = router.clone().call(request);
+            async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
+        });
+        let builder = builder();
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = shutdown.requested() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(error, "a connection ended early");
+        }
+        drop(permit);
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::oneshot,
+    };
+
+    use super::*;
+    use crate::shutdown;
+
+    async fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_running_request_is_finished_and_nothing_new_is_accepted() {
+        let (started, is_started) = oneshot::channel();
+        let (finish, finished) = oneshot::channel::<()>();
+        let once = Arc::new(std::sync::Mutex::new(Some((started, finished))));
+        let router = Router::new().route(
+            "/",
+            get(async move || {
+                let (started, finished) = once.lock().unwrap().take().unwrap();
+                started.send(()).unwrap();
+                finished.await.unwrap();
+                "done"
+            }),
+        );
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (trigger, shutdown) = shutdown::channel();
+        let server = tokio::spawn(serve(vec![listener], router, shutdown, 10));
+        let mut stream = ask(address).await;
+        is_started.await.unwrap();
+        trigger.request();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        finish.send(()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_a_sentence() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err().to_string();
+        assert!(error.contains(&format!("port {} at 127.0.0.1 is in use", address.port())));
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_a_sentence() {
+        let error = bind("192.0.2.1:0".parse().unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains("no address 192.0.2.1"), "{error}");
+    }
+}
