@@ -84,3 +84,6 @@ fn check_create(event: &Pdu) -> Result<(), Refused> {
         None => Err(Refused(format!("room version {version} is not known"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

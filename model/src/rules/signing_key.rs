@@ -1,6 +1,10 @@
 //! A server's signing key: ed25519, named by a key ID, kept in a one-line text file.
 
-use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
+use base64::{
+    Engine, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+    prelude::BASE64_STANDARD_NO_PAD,
+};
 use ed25519_dalek::{Signer, SigningKey};
 use ruma::{
     AnyKeyName, CanonicalJsonObject, OwnedSigningKeyId, ServerName, SigningKeyAlgorithm,
@@ -11,6 +15,14 @@ use std::fmt;
 
 /// The longest key name taken from a file; the specification asks only for `[a-zA-Z0-9_]`.
 const NAME_LEN_MAX: usize = 64;
+
+/// Reads seeds as leniently as others write them: padded or not, unused bits set or not.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The key that a server signs its events and requests with. Its secret is never shown by `Debug`.
 pub struct ServerSigningKey {
@@ -64,9 +76,7 @@ impl ServerSigningKey {
         if algorithm != "ed25519" {
             return Err(InvalidSigningKey::Algorithm);
         }
-        let seed = BASE64_STANDARD_NO_PAD
-            .decode(seed.trim_end_matches('='))
-            .map_err(|_| InvalidSigningKey::Seed)?;
+        let seed = LENIENT.decode(seed).map_err(|_| InvalidSigningKey::Seed)?;
         Self::new(name, &seed.try_into().map_err(|_| InvalidSigningKey::Seed)?)
     }
 
