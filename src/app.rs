@@ -3,6 +3,12 @@
 use std::sync::Arc;
 
 use axum::extract::FromRef;
+use millrace_domain::Env;
+use millrace_store::{
+    Limits, Store,
+    engine::{RocksEngine, RocksOptions},
+};
+use tokio::task;
 
 use crate::{
     client_api::{
@@ -11,14 +17,17 @@ use crate::{
         extract::RequestLimits,
         limits::{Rate, RateLimiter, Rates},
     },
-    config::{Config, rate_limits::RateLimits, well_known::WellKnown},
+    config::{Config, database::Database, rate_limits::RateLimits, well_known::WellKnown},
+    identity::{self, IdentityError},
     shutdown::Shutdown,
+    system::{SystemClock, SystemRandom},
 };
 
 /// What the server consists of. Handlers never see it whole: they ask for a part by its type with
 /// `State<Part>`, for which [`App`] implements [`FromRef`].
-#[derive(Debug, Default)]
 pub struct Parts {
+    /// Store, clock, randomness and identity.
+    pub env: Env,
     /// Bounds on what a request may contain.
     pub request_limits: RequestLimits,
     /// Token buckets of all users and addresses.
@@ -32,26 +41,45 @@ pub struct Parts {
 }
 
 /// The state of the HTTP router: one counted pointer, so that a request clones next to nothing.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct App(Arc<Parts>);
 
 /// Why a server could not be built from its configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {}
+pub enum StartError {
+    /// The configuration has no valid `server_name`.
+    #[error("server_name: must be set")]
+    NoServerName,
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] millrace_store::Error),
+    /// The signing key cannot be had.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
 
 impl App {
-    /// Wraps the parts, which never change afterwards.
-    #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
-    }
-
-    /// Builds the server that `config` describes. It ends its long requests on `shutdown`.
+    /// Builds the server that `config` describes, on its database and the system's clock.
     ///
     /// # Errors
     /// A sentence that says which part could not be built, and what to do.
     pub async fn start(config: &Config, shutdown: Shutdown) -> Result<Self, StartError> {
-        Ok(Self::new(Parts {
+        let name = config.server.name().ok_or(StartError::NoServerName)?;
+        let engine = open_engine(config.database.clone()).await?;
+        let store = Store::open(Arc::new(engine), &name, Limits::default()).await?;
+        let random = Arc::new(SystemRandom);
+        let key_file = config.server.signing_key_path.as_deref();
+        let identity = identity::load(&store, random.clone(), &name, key_file).await?;
+        let (clock, identity) = (Arc::new(SystemClock), Arc::new(identity));
+        Ok(Self::build(config, Env { store, clock, random, identity }, shutdown))
+    }
+
+    /// Builds the server on a given world: what tests start from. It ends its long requests on
+    /// `shutdown`.
+    #[must_use]
+    pub fn build(config: &Config, env: Env, shutdown: Shutdown) -> Self {
+        Self(Arc::new(Parts {
+            env,
             request_limits: RequestLimits {
                 body_bytes_max: config.limits.max_request_size,
                 json_depth_max: config.limits.limits.json_depth_max,
@@ -62,6 +90,21 @@ impl App {
             shutdown,
         }))
     }
+
+    /// Finishes what was submitted to the store and closes it.
+    pub async fn close(&self) {
+        self.0.env.store.close().await;
+    }
+}
+
+async fn open_engine(config: Database) -> Result<RocksEngine, millrace_store::Error> {
+    let options = RocksOptions {
+        block_cache_bytes: (config.rocksdb_cache_mib as usize) << 20,
+        ..RocksOptions::default()
+    };
+    task::spawn_blocking(move || RocksEngine::open(&config.database_path, &options))
+        .await
+        .expect("opening a database does not panic")
 }
 
 fn rates(config: &RateLimits) -> Rates {
@@ -107,6 +150,7 @@ macro_rules! parts {
 }
 
 parts! {
+    env: Env,
     request_limits: RequestLimits,
     rate_limiter: Arc<RateLimiter>,
     discovery: Arc<Discovery>,

@@ -9,8 +9,8 @@ use millrace::{
         register_user::{self, Admin, NewUser},
         serve,
     },
-    config,
-    signing_key::SigningKeyFile,
+    config, identity,
+    system::SystemRandom,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -77,10 +77,10 @@ fn run(Cli { config: file, command }: Cli) -> Result<(), Failure> {
         Command::Config(ConfigCommand::Check) => println!("{}", config_check::run(&file)?),
         Command::Config(ConfigCommand::Sample) => print!("{}", config::SAMPLE),
         Command::GenerateKey { output } => {
-            let key = SigningKeyFile::from_random(rand::random(), rand::random());
+            let key = identity::generate(&SystemRandom);
             match output {
                 Some(path) => generate_key::write(&key, &path)?,
-                None => println!("{}", key.to_line()),
+                None => print!("{}", key.to_file_text()),
             }
         }
         Command::RegisterUser { username, password, admin } => {

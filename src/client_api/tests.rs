@@ -1,6 +1,6 @@
 //! What is true of every endpoint, shown on the whole router and on two endpoints of our own.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -9,6 +9,8 @@ use axum::{
     response::Response,
 };
 use http::{Method, Request, StatusCode};
+use millrace_domain::Env;
+use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
     api::client::{
@@ -17,18 +19,24 @@ use ruma::{
         room::create_room,
         state::{get_state_event_for_key, send_state_event},
     },
+    server_name,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::{
-    discovery::{Discovery, SupportContact},
     error::ApiError,
-    extract::{Matrix, RequestLimits},
-    limits::{EndpointClass, Rate, RateLimiter, Rates},
+    extract::Matrix,
+    limits::{EndpointClass, RateLimiter},
     router::{MatrixRouter, finish, router},
 };
-use crate::app::{App, Parts};
+use crate::{
+    app::App,
+    config::{Config, rate_limits::Rate},
+    identity,
+    shutdown::Shutdown,
+    system::{SystemClock, SystemRandom},
+};
 
 fn request(method: Method, path: &str, body: impl Into<Body>) -> Request<Body> {
     Request::builder().method(method).uri(path).body(body.into()).unwrap()
@@ -57,12 +65,21 @@ fn expected(status: u16, errcode: &str) -> (u16, String) {
     (status, errcode.to_owned())
 }
 
-fn whole() -> Router {
-    router(App::new(Parts::default()))
+async fn app(config: &Config) -> App {
+    let name = server_name!("test");
+    let store = Store::open(Arc::new(MemoryEngine::new()), name, Limits::default()).await.unwrap();
+    let random = Arc::new(SystemRandom);
+    let identity = Arc::new(identity::load(&store, random.clone(), name, None).await.unwrap());
+    let env = Env { store, clock: Arc::new(SystemClock), random, identity };
+    App::build(config, env, Shutdown::default())
+}
+
+async fn whole() -> Router {
+    router(app(&Config::default()).await)
 }
 
 /// Two endpoints that only echo, with tight limits.
-fn echo() -> Router {
+async fn echo() -> Router {
     async fn create(
         Matrix(request): Matrix<create_room::v3::Request>,
     ) -> Result<Matrix<create_room::v3::Response>, ApiError> {
@@ -94,15 +111,13 @@ fn echo() -> Router {
         limiter.check(EndpointClass::Search, "me", MilliSecondsSinceUnixEpoch(0_u32.into()))?;
         Ok(Matrix(discover_support::Response::with_contacts(Vec::new())))
     }
-    let search = Some(Rate { per_second: 0.4, burst: 1 });
-    let parts = Parts {
-        request_limits: RequestLimits { body_bytes_max: 200, json_depth_max: 10 },
-        rate_limiter: Arc::new(RateLimiter::new(Rates { search, ..Rates::default() })),
-        ..Parts::default()
-    };
+    let mut config = Config::default();
+    config.limits.max_request_size = 200;
+    config.limits.limits.json_depth_max = 10;
+    config.rate_limits.search = Rate { per_second: 0.4, burst: 1 };
     let routes =
         Router::new().matrix(create).matrix(read).matrix(write).matrix(panics).matrix(limited);
-    finish(routes).with_state(App::new(parts))
+    finish(routes).with_state(app(&config).await)
 }
 
 const CREATE: &str = "/_matrix/client/v3/createRoom";
@@ -116,14 +131,18 @@ async fn an_unknown_endpoint_is_unrecognized() {
     for path in
         ["/", "/_matrix/unknown", "/_matrix/client/v3/unknown", "/_matrix/client/versions/x"]
     {
-        assert_eq!(refusal(&whole(), get(path)).await, expected(404, "M_UNRECOGNIZED"), "{path}");
+        assert_eq!(
+            refusal(&whole().await, get(path)).await,
+            expected(404, "M_UNRECOGNIZED"),
+            "{path}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_wrong_method_is_unrecognized_with_its_own_status() {
     let wrong = request(Method::PUT, "/_matrix/client/versions", "{}");
-    assert_eq!(refusal(&whole(), wrong).await, expected(405, "M_UNRECOGNIZED"));
+    assert_eq!(refusal(&whole().await, wrong).await, expected(405, "M_UNRECOGNIZED"));
 }
 
 #[tokio::test]
@@ -132,7 +151,7 @@ async fn options_is_answered_everywhere_with_cors_and_without_logic() {
         ["/_matrix/client/versions", "/_matrix/nowhere", "/_matrix/client/v3/account/whoami"]
     {
         let options = request(Method::OPTIONS, path, Body::empty());
-        let response = echo().oneshot(options).await.unwrap();
+        let response = echo().await.oneshot(options).await.unwrap();
         assert!(response.status().is_success(), "{path}");
         let headers = response.headers();
         assert_eq!(headers["access-control-allow-origin"], "*");
@@ -147,7 +166,7 @@ async fn options_is_answered_everywhere_with_cors_and_without_logic() {
 #[tokio::test]
 async fn head_is_answered_like_get_without_a_body() {
     let head = request(Method::HEAD, "/_matrix/client/versions", Body::empty());
-    let response = whole().oneshot(head).await.unwrap();
+    let response = whole().await.oneshot(head).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(to_bytes(response.into_body(), 1).await.unwrap().is_empty());
 }
@@ -155,25 +174,33 @@ async fn head_is_answered_like_get_without_a_body() {
 #[tokio::test]
 async fn what_is_no_json_is_not_json() {
     for body in ["{", "not json", "{\"name\": }", "{\"name\":Infinity}", "{}{}", "{\"a\" 1}"] {
-        assert_eq!(refusal(&echo(), create(body)).await, expected(400, "M_NOT_JSON"), "{body}");
+        assert_eq!(
+            refusal(&echo().await, create(body)).await,
+            expected(400, "M_NOT_JSON"),
+            "{body}"
+        );
     }
     let invalid_utf8 = b"{\"name\":\"a\x81\"}".to_vec();
-    assert_eq!(refusal(&echo(), create(invalid_utf8)).await, expected(400, "M_NOT_JSON"));
+    assert_eq!(refusal(&echo().await, create(invalid_utf8)).await, expected(400, "M_NOT_JSON"));
 }
 
 #[tokio::test]
 async fn json_of_another_form_is_bad_json() {
     for body in ["[]", "null", "17", "\"x\"", "{\"name\":{}}", "{\"invite\":[\"nobody\"]}"] {
-        assert_eq!(refusal(&echo(), create(body)).await, expected(400, "M_BAD_JSON"), "{body}");
+        assert_eq!(
+            refusal(&echo().await, create(body)).await,
+            expected(400, "M_BAD_JSON"),
+            "{body}"
+        );
     }
 }
 
 #[tokio::test]
 async fn json_nested_too_deep_is_refused_also_where_nobody_looks() {
     let deep = format!("{{\"unknown_field\":{}{}}}", "[".repeat(10), "]".repeat(10));
-    assert_eq!(refusal(&echo(), create(deep)).await, expected(400, "M_BAD_JSON"));
+    assert_eq!(refusal(&echo().await, create(deep)).await, expected(400, "M_BAD_JSON"));
     let bearable = format!("{{\"unknown_field\":{}{}}}", "[".repeat(9), "]".repeat(9));
-    let response = echo().oneshot(create(bearable)).await.unwrap();
+    let response = echo().await.oneshot(create(bearable)).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 
@@ -182,7 +209,7 @@ async fn a_body_too_large_is_refused_announced_or_not() {
     let large = format!("{{\"name\":\"{}\"}}", "x".repeat(300));
     let mut announced = create(large.clone());
     announced.headers_mut().insert("content-length", large.len().into());
-    assert_eq!(refusal(&echo(), announced).await, expected(413, "M_TOO_LARGE"));
+    assert_eq!(refusal(&echo().await, announced).await, expected(413, "M_TOO_LARGE"));
     let chunks = futures::stream::iter(
         large
             .into_bytes()
@@ -191,16 +218,16 @@ async fn a_body_too_large_is_refused_announced_or_not() {
             .collect::<Vec<_>>(),
     );
     let streamed = create(Body::from_stream(chunks));
-    assert_eq!(refusal(&echo(), streamed).await, expected(413, "M_TOO_LARGE"));
+    assert_eq!(refusal(&echo().await, streamed).await, expected(413, "M_TOO_LARGE"));
 }
 
 #[tokio::test]
 async fn an_empty_body_and_any_content_type_are_accepted() {
-    let body = json_of(echo().oneshot(create(Body::empty())).await.unwrap()).await;
+    let body = json_of(echo().await.oneshot(create(Body::empty())).await.unwrap()).await;
     assert_eq!(body, json!({ "room_id": "!unnamed:test" }));
     let mut odd = create("{\"name\":\"odd\"}");
     odd.headers_mut().insert("content-type", "text/plain".parse().unwrap());
-    let body = json_of(echo().oneshot(odd).await.unwrap()).await;
+    let body = json_of(echo().await.oneshot(odd).await.unwrap()).await;
     assert_eq!(body, json!({ "room_id": "!odd:test" }));
 }
 
@@ -208,7 +235,7 @@ async fn an_empty_body_and_any_content_type_are_accepted() {
 async fn a_state_key_may_be_absent_empty_or_percent_encoded() {
     let base = "/_matrix/client/v3/rooms/!r:test/state/m.room.name";
     for (path, key) in [("", ""), ("/", ""), ("/a%2Fb%20c", "a/b c")] {
-        let response = echo().oneshot(get(&format!("{base}{path}"))).await.unwrap();
+        let response = echo().await.oneshot(get(&format!("{base}{path}"))).await.unwrap();
         assert_eq!(json_of(response).await["key"], key, "{path}");
     }
 }
@@ -216,9 +243,9 @@ async fn a_state_key_may_be_absent_empty_or_percent_encoded() {
 #[tokio::test]
 async fn one_path_serves_its_methods_by_different_handlers() {
     let path = "/_matrix/client/r0/rooms/!r:test/state/m.room.name/key";
-    assert_eq!(echo().oneshot(get(path)).await.unwrap().status(), StatusCode::OK);
+    assert_eq!(echo().await.oneshot(get(path)).await.unwrap().status(), StatusCode::OK);
     let write = request(Method::PUT, path, "{}");
-    assert_eq!(refusal(&echo(), write).await, expected(403, "M_FORBIDDEN"));
+    assert_eq!(refusal(&echo().await, write).await, expected(403, "M_FORBIDDEN"));
 }
 
 #[tokio::test]
@@ -232,19 +259,19 @@ async fn identifiers_that_are_too_long_or_malformed_are_refused() {
         (format!("{state}/%ff/state/m.room.name/"), expected(400, "M_INVALID_PARAM")),
     ];
     for (path, refused) in cases {
-        assert_eq!(refusal(&echo(), get(&path)).await, refused, "{path}");
+        assert_eq!(refusal(&echo().await, get(&path)).await, refused, "{path}");
     }
 }
 
 #[tokio::test]
 async fn a_panic_becomes_a_matrix_error() {
     let path = "/_matrix/client/v3/account/whoami";
-    assert_eq!(refusal(&echo(), get(path)).await, expected(500, "M_UNKNOWN"));
+    assert_eq!(refusal(&echo().await, get(path)).await, expected(500, "M_UNKNOWN"));
 }
 
 #[tokio::test]
 async fn a_limit_tells_when_to_come_back() {
-    let (router, path) = (echo(), "/.well-known/matrix/support");
+    let (router, path) = (echo().await, "/.well-known/matrix/support");
     assert_eq!(router.clone().oneshot(get(path)).await.unwrap().status(), StatusCode::OK);
     let refused = router.oneshot(get(path)).await.unwrap();
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -258,7 +285,7 @@ async fn a_limit_tells_when_to_come_back() {
 
 #[tokio::test]
 async fn versions_end_with_the_newest_specification() {
-    let response = whole().oneshot(get("/_matrix/client/versions")).await.unwrap();
+    let response = whole().await.oneshot(get("/_matrix/client/versions")).await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/json");
     let versions = json_of(response).await["versions"].clone();
     assert_eq!(versions.as_array().unwrap().last().unwrap(), "v1.19");
@@ -268,20 +295,13 @@ async fn versions_end_with_the_newest_specification() {
 async fn well_known_files_exist_only_where_configured() {
     let paths = ["client", "server", "support"].map(|file| format!("/.well-known/matrix/{file}"));
     for path in &paths {
-        assert_eq!(refusal(&whole(), get(path)).await, expected(404, "M_NOT_FOUND"));
+        assert_eq!(refusal(&whole().await, get(path)).await, expected(404, "M_NOT_FOUND"));
     }
-    let contact = SupportContact {
-        role: "m.role.admin".to_owned(),
-        email_address: Some("admin@example.org".to_owned()),
-        matrix_id: None,
-    };
-    let discovery = Arc::new(Discovery {
-        client_base_url: Some("https://matrix.example.org".to_owned()),
-        server: Some("matrix.example.org:443".to_owned()),
-        support_page: None,
-        contacts: vec![contact],
-    });
-    let router = router(App::new(Parts { discovery, ..Parts::default() }));
+    let mut config = Config::default();
+    config.well_known.client = Some("https://matrix.example.org".to_owned());
+    config.well_known.server = Some("matrix.example.org:443".to_owned());
+    config.well_known.support_email = Some("admin@example.org".to_owned());
+    let router = router(app(&config).await);
     let mut bodies = Vec::new();
     for path in &paths {
         bodies.push(json_of(router.clone().oneshot(get(path)).await.unwrap()).await);
@@ -294,10 +314,4 @@ async fn well_known_files_exist_only_where_configured() {
             json!({ "contacts": [{ "role": "m.role.admin", "email_address": "admin@example.org" }] }),
         ]
     );
-}
-
-#[test]
-fn the_default_proxies_are_on_this_machine() {
-    let proxies = super::client_ip::TrustedProxies::default();
-    assert!(proxies.0.contains(&Ipv4Addr::LOCALHOST.into()));
 }

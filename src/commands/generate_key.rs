@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::signing_key::SigningKeyFile;
+use millrace_model::rules::signing_key::ServerSigningKey;
 
 /// Why no key was written.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +21,13 @@ pub struct GenerateKeyError {
 ///
 /// # Errors
 /// If the file exists or cannot be written.
-pub fn write(key: &SigningKeyFile, path: &Path) -> Result<(), GenerateKeyError> {
+pub fn write(key: &ServerSigningKey, path: &Path) -> Result<(), GenerateKeyError> {
     fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .and_then(|mut file| writeln!(file, "{}", key.to_line()))
+        .and_then(|mut file| file.write_all(key.to_file_text().as_bytes()))
         .map_err(|source| GenerateKeyError { path: path.to_owned(), source })
 }
 
@@ -41,10 +41,10 @@ mod tests {
     fn a_key_file_is_private_and_never_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("signing.key");
-        let key = SigningKeyFile::from_random([1; 4], [2; 32]);
+        let key = ServerSigningKey::new("a_x", &[2; 32]).unwrap();
         write(&key, &path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        write(&SigningKeyFile::from_random([3; 4], [4; 32]), &path).unwrap_err();
-        assert_eq!(SigningKeyFile::parse(&fs::read_to_string(&path).unwrap()), Ok(key));
+        write(&ServerSigningKey::new("a_y", &[3; 32]).unwrap(), &path).unwrap_err();
+        assert_eq!(fs::read_to_string(&path).unwrap(), key.to_file_text());
     }
 }

@@ -54,7 +54,9 @@ pub async fn run(file: &Path) -> Result<(), ServeError> {
         }
     }
     let connections_max = config.limits.limits.connections_max;
-    serve::serve(listeners, client_api::router::router(app), shutdown, connections_max).await;
+    serve::serve(listeners, client_api::router::router(app.clone()), shutdown, connections_max)
+        .await;
+    app.close().await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! Who the server is and where it listens.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use ruma::OwnedServerName;
 use serde::{Deserialize, Serialize};
@@ -12,6 +15,8 @@ use super::Problems;
 pub struct Server {
     /// The name in user IDs and room aliases. Empty until configured; cannot change later.
     pub server_name: String,
+    /// The file that holds the key that signs events; none to have one kept in the database.
+    pub signing_key_path: Option<PathBuf>,
     /// Addresses to listen on.
     pub address: OneOrMany<IpAddr>,
     /// Ports to listen on, at each address. 0 lets the system choose.
@@ -24,6 +29,7 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             server_name: String::new(),
+            signing_key_path: None,
             address: OneOrMany::One(Ipv4Addr::LOCALHOST.into()),
             port: OneOrMany::One(8008),
             trusted_proxies: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],

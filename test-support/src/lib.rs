@@ -1,1 +1,13 @@
+//! A whole homeserver in a test's process: memory engine, simulated clock, seeded randomness.
+//!
+//! Start at [`TestServer::start`]. A dev-dependency only.
 
+mod client;
+mod server;
+mod world;
+
+pub use self::{
+    client::{Answer, Client},
+    server::TestServer,
+    world::{SeededRandom, TestClock},
+};

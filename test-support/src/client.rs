@@ -1,0 +1,137 @@
+//! A client of the server under test.
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+};
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use ruma::{OwnedUserId, UserId};
+use serde_json::Value;
+use tower::ServiceExt;
+
+/// Sends requests, with the access token of its session if it has one.
+#[derive(Clone)]
+pub struct Client {
+    router: Router,
+    session: Option<Session>,
+}
+
+#[derive(Clone)]
+struct Session {
+    user: OwnedUserId,
+    device: String,
+    token: String,
+}
+
+/// What the server answered.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; `Null` where it is no JSON.
+    pub body: Value,
+}
+
+impl Answer {
+    /// The body of a successful answer.
+    ///
+    /// # Panics
+    /// If the server refused, with what it said.
+    #[track_caller]
+    #[must_use]
+    pub fn ok(self) -> Value {
+        assert!(self.status.is_success(), "{}: {}", self.status, self.body);
+        self.body
+    }
+
+    /// Checks that the server refused with this status and errcode.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    pub fn refused(&self, status: u16, errcode: &str) {
+        let found = (self.status.as_u16(), self.body["errcode"].as_str().unwrap_or_default());
+        assert_eq!(found, (status, errcode), "{}", self.body);
+    }
+}
+
+impl Client {
+    /// A client without a session.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self { router, session: None }
+    }
+
+    /// The client with the session that a login or registration answered.
+    ///
+    /// # Panics
+    /// If the answer lacks a field of a session.
+    #[must_use]
+    pub fn with_session(mut self, answer: &Value) -> Self {
+        let text = |field: &str| answer[field].as_str().expect("a session's field").to_owned();
+        self.session = Some(Session {
+            user: text("user_id").try_into().expect("a user ID"),
+            device: text("device_id"),
+            token: text("access_token"),
+        });
+        self
+    }
+
+    /// Who is logged in.
+    ///
+    /// # Panics
+    /// Without a session.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.session.as_ref().expect("a session").user
+    }
+
+    /// The session's device ID.
+    ///
+    /// # Panics
+    /// Without a session.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.session.as_ref().expect("a session").device
+    }
+
+    /// `GET`, with the query in the path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// `POST` of a JSON body.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, body.to_string().into()).await
+    }
+
+    /// `PUT` of a JSON body.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, body.to_string().into()).await
+    }
+
+    /// `DELETE` with a JSON body.
+    pub async fn delete(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::DELETE, path, body.to_string().into()).await
+    }
+
+    /// Any request. `path` is percent-encoded where it must be.
+    ///
+    /// # Panics
+    /// If the path is no URI.
+    pub async fn send(&self, method: Method, path: &str, body: Body) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(session) = &self.session {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", session.token));
+        }
+        let request = request.body(body).expect("a valid path");
+        let response =
+            self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.expect("bodies are whole");
+        let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+}

@@ -1,0 +1,98 @@
+//! The server under test.
+
+use std::sync::Arc;
+
+use axum::Router;
+use millrace::{
+    app::App,
+    client_api::router::router,
+    config::Config,
+    identity,
+    shutdown::{self, ShutdownTrigger},
+};
+use millrace_domain::Env;
+use millrace_store::{
+    Limits, Store,
+    engine::{Engine, MemoryEngine},
+};
+
+use crate::{
+    client::Client,
+    world::{SeededRandom, TestClock},
+};
+
+/// The name of servers under test.
+const NAME: &str = "test";
+
+/// A homeserver whose requests are function calls.
+pub struct TestServer {
+    /// Serves the client-server API.
+    pub router: Router,
+    /// What operations of the domain take, for tests that look below the API.
+    pub env: Env,
+    /// The server's clock.
+    pub clock: TestClock,
+    /// Ends long requests.
+    pub shutdown: ShutdownTrigger,
+}
+
+impl TestServer {
+    /// A new server with an empty database and the configuration of [`TestServer::config`].
+    pub async fn start() -> Self {
+        Self::start_with(&Self::config()).await
+    }
+
+    /// Open registration, no rate limits, cheap password hashes; else the defaults.
+    #[must_use]
+    pub fn config() -> Config {
+        let mut config = Config::default();
+        config.server.server_name = NAME.to_owned();
+        config.registration.allow_registration = true;
+        config.registration.registration_shared_secret = Some("shared secret".to_owned());
+        config.rate_limits.enabled = false;
+        config.password_hash.memory_kib = 8;
+        config.password_hash.iterations = 1;
+        config
+    }
+
+    /// A new server with an empty database.
+    pub async fn start_with(config: &Config) -> Self {
+        Self::start_on(Arc::new(MemoryEngine::new()), config, TestClock::default()).await
+    }
+
+    /// A server on a given engine and clock: what a restart is.
+    ///
+    /// # Panics
+    /// If the engine's content cannot be used.
+    pub async fn start_on(engine: Arc<dyn Engine>, config: &Config, clock: TestClock) -> Self {
+        let name = config.server.name().expect("a valid server name");
+        let store = Store::open(engine, &name, Limits::default()).await.expect("the store opens");
+        let random = Arc::new(SeededRandom::new(7));
+        let identity = identity::load(&store, random.clone(), &name, None).await;
+        let identity = Arc::new(identity.expect("the store keeps a key"));
+        let env = Env { store, clock: Arc::new(clock.clone()), random, identity };
+        let (shutdown, stopping) = shutdown::channel();
+        let router = router(App::build(config, env.clone(), stopping));
+        Self { router, env, clock, shutdown }
+    }
+
+    /// A client without an access token.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.router.clone())
+    }
+
+    /// Registers `username` with the password `"password"` and returns its client.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn register(&self, username: &str) -> Client {
+        let body = serde_json::json!({
+            "username": username,
+            "password": "password",
+            "auth": { "type": "m.login.dummy" },
+        });
+        let answer = self.client().post("/_matrix/client/v3/register", body).await.ok();
+        self.client().with_session(&answer)
+    }
+}
