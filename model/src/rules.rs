@@ -8,6 +8,7 @@ pub mod push;
 pub mod redaction;
 pub mod room_version;
 pub mod signing_key;
+pub mod state_res;
 pub mod visibility;
 
 #[cfg(test)]

@@ -20,8 +20,6 @@ pub const FIELD_BYTES_MAX: usize = 255;
 pub const PREV_EVENTS_MAX: usize = 20;
 /// The most `auth_events` an event may have.
 pub const AUTH_EVENTS_MAX: usize = 10;
-/// The deepest an event can say it is: the largest integer of canonical JSON.
-const DEPTH_MAX: i64 = (1 << 53) - 1;
 
 /// An event that is about to be made.
 #[derive(Debug, Clone)]
@@ -71,9 +69,6 @@ pub enum BuildError {
         /// How many there may be.
         count_max: usize,
     },
-    /// A time or a depth outside of what canonical JSON can say.
-    #[error("{0} is not an integer of canonical JSON")]
-    OutOfRange(&'static str),
     /// The event could not be hashed or signed.
     #[error("could not sign the event: {0}")]
     Sign(#[from] signatures::JsonError),
@@ -94,7 +89,7 @@ pub fn build(
     key: &ServerSigningKey,
 ) -> Result<Pdu, BuildError> {
     check_fields(&new)?;
-    let mut object = to_object(new, rules, server)?;
+    let mut object = to_object(new, rules, server);
     match signatures::hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction) {
         Err(signatures::JsonError::PduTooLarge) => return Err(too_large(&object)),
         signed => signed?,
@@ -137,11 +132,10 @@ fn to_object(
     new: NewEvent<'_>,
     rules: &RoomVersionRules,
     server: &ServerName,
-) -> Result<CanonicalJsonObject, BuildError> {
+) -> CanonicalJsonObject {
     let depth = new.prev_events.iter().map(|event| event.depth).max().unwrap_or(0);
-    let depth = i64::try_from(depth.saturating_add(1)).unwrap_or(DEPTH_MAX).min(DEPTH_MAX);
-    let ts = Int::try_from(new.origin_server_ts.0)
-        .map_err(|_| BuildError::OutOfRange("origin_server_ts"))?;
+    let depth = i64::try_from(depth.saturating_add(1)).ok().and_then(Int::new);
+    let ts = Int::from(new.origin_server_ts.0);
     let mut content = new.content;
     let mut object = CanonicalJsonObject::new();
     let mut put = |field: &str, value: CanonicalJsonValue| {
@@ -167,12 +161,12 @@ fn to_object(
     put("type", new.kind.to_string().into());
     put("sender", new.sender.as_str().into());
     put("origin_server_ts", CanonicalJsonValue::Integer(ts));
-    let depth = Int::try_from(depth).map_err(|_| BuildError::OutOfRange("depth"))?;
-    put("depth", CanonicalJsonValue::Integer(depth));
+    // Where predecessors claim the greatest depth there is, so does this event.
+    put("depth", CanonicalJsonValue::Integer(depth.unwrap_or(Int::MAX)));
     put("content", CanonicalJsonValue::Object(content));
     put("prev_events", references(new.prev_events, rules));
     put("auth_events", references(new.auth_events, rules));
-    Ok(object)
+    object
 }
 
 fn references(events: &[EventReference], rules: &RoomVersionRules) -> CanonicalJsonValue {
