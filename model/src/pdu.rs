@@ -171,6 +171,9 @@ impl Pdu {
         room_id: OwnedRoomId,
         rules: &RoomVersionRules,
     ) -> Result<Self, InvalidPdu> {
+        if !wire.content.get().starts_with('{') {
+            return Err(InvalidPdu::Malformed(serde::de::Error::custom("content is no object")));
+        }
         let redacts = redacts(&wire, rules);
         Ok(Self {
             event_id,
@@ -196,8 +199,11 @@ impl Pdu {
     }
 
     /// The whole event as an object, for hashing, signing and redacting.
-    pub fn to_canonical(&self) -> CanonicalJsonObject {
-        serde_json::from_str(&self.json).expect("a parsed event is canonical JSON")
+    ///
+    /// # Errors
+    /// Where the text is not canonical, which only a damaged store causes.
+    pub fn to_canonical(&self) -> serde_json::Result<CanonicalJsonObject> {
+        serde_json::from_str(&self.json)
     }
 
     /// Whether it has a state key, and so is part of the room's state.
@@ -231,7 +237,7 @@ impl Pdu {
     pub fn reference(&self, rules: &RoomVersionRules) -> Result<EventReference, InvalidPdu> {
         let sha256 = match rules.events_reference_format {
             EventsReferenceFormatVersion::V1 => {
-                Some(signatures::reference_hash(&self.to_canonical(), rules)?.into())
+                Some(signatures::reference_hash(&self.to_canonical()?, rules)?.into())
             }
             _ => None,
         };

@@ -1,8 +1,12 @@
+use proptest::prelude::*;
 use ruma::{RoomVersionId, event_id, room_id, state_res::Event};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::rules::room_version;
+use crate::{
+    client_event::{ClientForm, RoomIdField},
+    rules::{redaction, room_version},
+};
 
 fn rules(version: &str) -> &'static RoomVersionRules {
     room_version::rules(&RoomVersionId::try_from(version).unwrap()).unwrap()
@@ -96,6 +100,7 @@ fn wrong_types_and_missing_fields_are_errors() {
         json!({"sender": "nobody"}),
         json!({"type": null}),
         json!({"content": null}),
+        json!({"content": []}),
         json!({"prev_events": "x"}),
         json!({"prev_events": [["$1", {}]]}),
         json!({"depth": -1}),
@@ -116,4 +121,61 @@ fn the_state_place_of_a_state_event_is_its_type_and_key() {
     .unwrap();
     assert_eq!(pdu.state_place(), Some((StateEventType::RoomMember, "@a:example.org")));
     assert_eq!(pdu.room_id, room_id!("!r:example.org"));
+}
+
+/// Values that are right for some field, and wrong for most.
+fn any_value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        proptest::sample::select(vec![
+            json!("@a:one"),
+            json!("!r:one"),
+            json!("$x"),
+            json!("$x:one"),
+            json!(""),
+            json!({}),
+            json!([]),
+            json!(["$x"]),
+            json!([["$x:one", {}]]),
+            json!({"redacts": "$x", "a": [1]}),
+            json!("m.room.create"),
+            json!("m.room.redaction"),
+            json!("m.room.member"),
+        ]),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_event_makes_parsing_or_what_follows_panic(
+        fields in proptest::collection::btree_map(
+            proptest::sample::select(vec![
+                "room_id", "sender", "type", "content", "origin_server_ts", "depth", "prev_events",
+                "auth_events", "redacts", "event_id", "state_key", "hashes", "signatures",
+            ]),
+            any_value(),
+            0..4,
+        ),
+        version in 1..=12_u8,
+    ) {
+        let rules = rules(&version.to_string());
+        let references = if version < 3 { json!([["$p:one", {"sha256": "x"}]]) } else { json!(["$p"]) };
+        let mut extra = json!({
+            "event_id": "$e:one", "prev_events": references, "auth_events": references,
+        });
+        for (key, value) in fields {
+            extra[key] = value;
+        }
+        if let Ok(pdu) = Pdu::parse(&event(extra), rules) {
+            let left = redaction::redacted(&pdu, rules).unwrap();
+            for pdu in [&pdu, &left] {
+                pdu.reference(rules).unwrap();
+                let seen = ClientForm::new(pdu, rules).render(None, RoomIdField::Present);
+                prop_assert!(serde_json::from_str::<Value>(seen.get()).unwrap().is_object());
+            }
+        }
+    }
 }

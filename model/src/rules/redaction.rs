@@ -12,7 +12,7 @@ use crate::pdu::{InvalidPdu, Pdu};
 /// # Errors
 /// Where what is left no longer parses, which no accepted event causes.
 pub fn redacted(event: &Pdu, rules: &RoomVersionRules) -> Result<Pdu, InvalidPdu> {
-    let mut object = event.to_canonical();
+    let mut object = event.to_canonical()?;
     canonical_json::redact_in_place(&mut object, &rules.redaction, None)
         .expect("a parsed event has a type");
     let text = serde_json::to_string(&object)?;
