@@ -5,5 +5,8 @@
 //! configuration files, the system's clock.
 
 mod env;
+pub mod rooms;
+#[cfg(test)]
+mod testing;
 
 pub use env::{Clock, Env, Identity, Random};

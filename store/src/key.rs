@@ -15,7 +15,7 @@ pub trait EncodeKey {
 }
 
 /// A key type as a table declares it: what a scan gives back.
-pub trait KeyPart: EncodeKey + Sized {
+pub trait KeyPart: EncodeKey + Sized + Send + 'static {
     /// Takes one value off the front of `input`; `None` where the bytes are not of this form.
     fn decode(input: &mut &[u8]) -> Option<Self>;
 }

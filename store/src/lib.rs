@@ -24,7 +24,7 @@ pub use millrace_model::position::{Position, View};
 pub use self::{
     changes::{News, Watch, Watchers},
     error::{Error, Result},
-    read::{Read, Scan, Snapshot},
+    read::{Read, ReadFuture, Scan, Snapshot},
     store::{Change, FORMAT, Store},
     table::{Family, Node, Partition, PartitionId, PartitionKey, Table, TableInfo},
     transaction::{Limits, Tx},

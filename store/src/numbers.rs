@@ -1,5 +1,6 @@
 //! Event numbers: an event's identity inside the server.
 
+use futures::FutureExt;
 use tokio::sync::Mutex;
 
 use crate::{Read, Result, Store, table::Node, tables::EVENT_NUMBERS_RESERVED};
@@ -19,11 +20,14 @@ impl Numbers {
         let mut block = self.block.lock().await;
         if block.0 == block.1 {
             *block = store
-                .transact(|tx| async move {
-                    // Numbers begin at 1, so that 0 can mean none.
-                    let first = tx.get(&EVENT_NUMBERS_RESERVED, Node, ()).await?.unwrap_or(1);
-                    tx.put(&EVENT_NUMBERS_RESERVED, Node, (), &(first + BLOCK));
-                    Ok::<_, crate::Error>((first, first + BLOCK))
+                .transact(|tx| {
+                    async move {
+                        // Numbers begin at 1, so that 0 can mean none.
+                        let first = tx.get(&EVENT_NUMBERS_RESERVED, Node, ()).await?.unwrap_or(1);
+                        tx.put(&EVENT_NUMBERS_RESERVED, Node, (), &(first + BLOCK));
+                        Ok::<_, crate::Error>((first, first + BLOCK))
+                    }
+                    .boxed()
                 })
                 .await?;
         }

@@ -1,8 +1,8 @@
 //! Typed reads, the same for snapshots and transactions.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either, FutureExt, Ready, ready};
 use millrace_model::position::{Position, View};
 
 use crate::{
@@ -83,8 +83,9 @@ impl Scan {
         let whole = join(&self.prefix);
         let start = self.from.map_or_else(|| whole.clone(), |from| join(&from).max(whole.clone()));
         let whole_end = prefix_end(whole);
-        let end =
-            self.until.map_or_else(|| whole_end.clone(), |until| join(&until).min(whole_end.clone()));
+        let end = self
+            .until
+            .map_or_else(|| whole_end.clone(), |until| join(&until).min(whole_end.clone()));
         RawScan { family, start, end, reverse: self.reverse, limit: self.limit }
     }
 }
@@ -136,88 +137,91 @@ pub trait Read: Sync {
     ) -> BoxFuture<'_, Result<RawRows>>;
 
     /// The row of `key`, if there is one.
-    fn get<P: Partition, K: KeyPart, V: Value + Send>(
+    fn get<P: Partition, K: KeyPart, V: Value>(
         &self,
         table: &'static Table<P, K, V>,
         partition: impl KeyRef<P>,
         key: impl KeyRef<K>,
-    ) -> impl Future<Output = Result<Option<V>>> + Send {
-        let key = table.row_key(&partition, &key);
-        async move {
-            let raw = read_one(self, table.info(), key).await?;
-            raw.map(|raw| table.decode_value(&raw)).transpose()
-        }
+    ) -> ReadFuture<'_, Option<V>> {
+        let decode = |raw: Option<Vec<u8>>| raw.map(|raw| table.decode_value(&raw)).transpose();
+        read_one(self, table.info(), table.row_key(&partition, &key), decode)
     }
 
     /// The row of `key` in a synced table, with the position of the commit that wrote it.
-    fn get_stamped<P: Partition, K: KeyPart, V: Value + Send>(
+    fn get_stamped<P: Partition, K: KeyPart, V: Value>(
         &self,
         table: &'static Table<P, K, V>,
         partition: impl KeyRef<P>,
         key: impl KeyRef<K>,
-    ) -> impl Future<Output = Result<Option<(Position, V)>>> + Send {
-        let key = table.row_key(&partition, &key);
-        async move {
-            let raw = read_one(self, table.info(), key).await?;
+    ) -> ReadFuture<'_, Option<(Position, V)>> {
+        let decode = |raw: Option<Vec<u8>>| {
             raw.map(|raw| Ok((read_stamp(table, &raw)?, table.decode_value(&raw)?))).transpose()
-        }
+        };
+        read_one(self, table.info(), table.row_key(&partition, &key), decode)
     }
 
     /// The rows of many keys of one partition, in the order of the keys.
-    fn get_many<P: Partition, K: KeyPart, V: Value + Send>(
+    fn get_many<P: Partition, K: KeyPart, V: Value>(
         &self,
         table: &'static Table<P, K, V>,
         partition: impl KeyRef<P>,
         keys: impl IntoIterator<Item = impl KeyRef<K>>,
-    ) -> impl Future<Output = Result<Vec<Option<V>>>> + Send {
-        let keys: Vec<RowKey> =
-            keys.into_iter().map(|key| table.row_key(&partition, &key)).collect();
-        async move {
-            let raw = read_many(self, table.info(), keys).await?;
-            raw.into_iter().map(|raw| raw.map(|raw| table.decode_value(&raw)).transpose()).collect()
-        }
+    ) -> ReadFuture<'_, Vec<Option<V>>> {
+        let keys = keys.into_iter().map(|key| table.row_key(&partition, &key)).collect();
+        let decode = |rows: Vec<Option<Vec<u8>>>| {
+            rows.into_iter()
+                .map(|raw| raw.map(|raw| table.decode_value(&raw)).transpose())
+                .collect()
+        };
+        read_many(self, table.info(), keys, decode)
     }
 
     /// Rows of one partition in order of their keys.
-    fn scan<P: Partition, K: KeyPart + Send, V: Value + Send>(
+    fn scan<P: Partition, K: KeyPart, V: Value>(
         &self,
         table: &'static Table<P, K, V>,
         partition: impl KeyRef<P>,
         scan: Scan,
-    ) -> impl Future<Output = Result<Vec<(K, V)>>> + Send {
+    ) -> ReadFuture<'_, Vec<(K, V)>> {
         let base = table.partition_prefix(&partition);
-        let raw = scan.raw(table.info().family, &base);
+        let rows = self.raw_scan(table.info(), &base[2..], scan.raw(table.info().family, &base));
         async move {
-            let rows = self.raw_scan(table.info(), &base[2..], raw).await?;
-            rows.iter()
-                .map(|(key, value)| {
-                    Ok((table.decode_key(&key[base.len()..])?, table.decode_value(value)?))
-                })
-                .collect()
+            let decode = |(key, value): &(Vec<u8>, Vec<u8>)| {
+                Ok((table.decode_key(&key[base.len()..])?, table.decode_value(value)?))
+            };
+            rows.await?.iter().map(decode).collect()
         }
+        .boxed()
+        .right_future()
     }
 
     /// Rows of a synced table in order of their keys, with the positions that wrote them.
-    fn scan_stamped<P: Partition, K: KeyPart + Send, V: Value + Send>(
+    fn scan_stamped<P: Partition, K: KeyPart, V: Value>(
         &self,
         table: &'static Table<P, K, V>,
         partition: impl KeyRef<P>,
         scan: Scan,
-    ) -> impl Future<Output = Result<Vec<(K, Position, V)>>> + Send {
+    ) -> ReadFuture<'_, Vec<(K, Position, V)>> {
         let base = table.partition_prefix(&partition);
-        let raw = scan.raw(table.info().family, &base);
+        let rows = self.raw_scan(table.info(), &base[2..], scan.raw(table.info().family, &base));
         async move {
-            let rows = self.raw_scan(table.info(), &base[2..], raw).await?;
-            rows.iter()
-                .map(|(key, value)| {
-                    let position = read_stamp(table, value)?;
-                    let key = table.decode_key(&key[base.len()..])?;
-                    Ok((key, position, table.decode_value(value)?))
-                })
-                .collect()
+            let decode = |(key, value): &(Vec<u8>, Vec<u8>)| {
+                let position = read_stamp(table, value)?;
+                let key = table.decode_key(&key[base.len()..])?;
+                Ok((key, position, table.decode_value(value)?))
+            };
+            rows.await?.iter().map(decode).collect()
         }
+        .boxed()
+        .right_future()
     }
 }
+
+/// A read: ready at once where the rows were in memory, else waiting for disk or network.
+///
+/// A named type, because the compiler cannot yet see through `impl Future` of a trait's method
+/// that a future built on it can be sent between threads.
+pub type ReadFuture<'a, T> = Either<Ready<Result<T>>, BoxFuture<'a, Result<T>>>;
 
 #[doc(hidden)]
 #[derive(Debug)]
@@ -226,40 +230,59 @@ pub struct RowKeyRef<'a> {
     pub(crate) split: usize,
 }
 
-async fn read_one<R: Read + ?Sized>(
-    read: &R,
-    info: &TableInfo,
+fn read_one<'a, R: Read + ?Sized, T: Send + 'static>(
+    read: &'a R,
+    info: &'static TableInfo,
     key: RowKey,
-) -> Result<Option<Vec<u8>>> {
-    if let Some(row) =
-        read.raw_in_memory(info, &RowKeyRef { bytes: &key.bytes, split: key.split })?
-    {
-        return Ok(row);
+    decode: impl Fn(Option<Vec<u8>>) -> Result<T> + Send + Sync + 'static,
+) -> ReadFuture<'a, T> {
+    match read.raw_in_memory(info, &RowKeyRef { bytes: &key.bytes, split: key.split }) {
+        Ok(Some(row)) => ready(decode(row)).left_future(),
+        Err(error) => ready(Err(error)).left_future(),
+        Ok(None) => {
+            let row = read.raw_get(info, vec![key.bytes]);
+            async move {
+                let row = row.await?.pop().flatten();
+                decode(row)
+            }
+            .boxed()
+            .right_future()
+        }
     }
-    Ok(read.raw_get(info, vec![key.bytes]).await?.pop().flatten())
 }
 
-async fn read_many<R: Read + ?Sized>(
-    read: &R,
-    info: &TableInfo,
+fn read_many<'a, R: Read + ?Sized, T: Send + 'static>(
+    read: &'a R,
+    info: &'static TableInfo,
     keys: Vec<RowKey>,
-) -> Result<Vec<Option<Vec<u8>>>> {
+    decode: impl Fn(Vec<Option<Vec<u8>>>) -> Result<T> + Send + Sync + 'static,
+) -> ReadFuture<'a, T> {
     let mut rows = Vec::with_capacity(keys.len());
     let (mut missing, mut places) = (Vec::new(), Vec::new());
     for key in keys {
-        let row = read.raw_in_memory(info, &RowKeyRef { bytes: &key.bytes, split: key.split })?;
-        if row.is_none() {
-            missing.push(key.bytes);
-            places.push(rows.len());
+        match read.raw_in_memory(info, &RowKeyRef { bytes: &key.bytes, split: key.split }) {
+            Ok(Some(row)) => rows.push(row),
+            Err(error) => return ready(Err(error)).left_future(),
+            Ok(None) => {
+                missing.push(key.bytes);
+                places.push(rows.len());
+                rows.push(None);
+            }
         }
-        rows.push(row.flatten());
     }
-    if !missing.is_empty() {
-        for (place, row) in places.into_iter().zip(read.raw_get(info, missing).await?) {
+    if missing.is_empty() {
+        return ready(decode(rows)).left_future();
+    }
+    let found = read.raw_get(info, missing);
+    async move {
+        let found = found.await?;
+        for (place, row) in places.into_iter().zip(found) {
             rows[place] = row;
         }
+        decode(rows)
     }
-    Ok(rows)
+    .boxed()
+    .right_future()
 }
 
 fn read_stamp<P: Partition, K: KeyPart, V: Value>(

@@ -1,12 +1,12 @@
 //! The store's handle: opening, transactions, snapshots, news.
 
 use std::{
-    future::Future,
     sync::{Arc, OnceLock, mpsc},
     thread::JoinHandle,
 };
 
 use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
 use millrace_model::position::{Position, View};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, oneshot, watch};
@@ -108,15 +108,16 @@ impl Store {
     /// Runs `body` as one atomic, serialisable transaction and returns when it is durable.
     ///
     /// `body` runs again when another commit changed what it had read, so it must not have other
-    /// effects; it must not start another transaction. `Ok` commits, `Err` writes nothing.
+    /// effects; it must not start another transaction. `Ok` commits, `Err` writes nothing. It
+    /// returns a boxed future (`.boxed()`), as the compiler cannot yet see through a borrowing
+    /// closure that its future can be sent between threads.
     ///
     /// # Errors
     /// What `body` returns, and the store's own failures.
-    pub async fn transact<T, E, F, Fut>(&self, body: F) -> Result<T, E>
+    pub async fn transact<'a, T, E, F>(&self, body: F) -> Result<T, E>
     where
         E: From<Error>,
-        F: Fn(Tx) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        F: Fn(Tx) -> BoxFuture<'a, Result<T, E>>,
     {
         let (out, durable) = self.apply(&body).await?;
         self.settle(durable).await?;
@@ -128,7 +129,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::transact`].
-    pub async fn transact_in<P, T, E, F, Fut>(
+    pub async fn transact_in<'a, P, T, E, F>(
         &self,
         partition: impl KeyRef<P>,
         body: F,
@@ -136,8 +137,7 @@ impl Store {
     where
         P: Partition,
         E: From<Error>,
-        F: Fn(Tx) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        F: Fn(Tx) -> BoxFuture<'a, Result<T, E>>,
     {
         let PartitionId(hash) = PartitionId::of::<P>(&partition);
         let gate = &self.shared.gates[usize::try_from(hash % GATES as u64).unwrap_or(0)];
@@ -149,11 +149,10 @@ impl Store {
         Ok(out)
     }
 
-    async fn apply<T, E, F, Fut>(&self, body: &F) -> Result<(T, Durable), E>
+    async fn apply<'a, T, E, F>(&self, body: &F) -> Result<(T, Durable), E>
     where
         E: From<Error>,
-        F: Fn(Tx) -> Fut,
-        Fut: Future<Output = Result<T, E>>,
+        F: Fn(Tx) -> BoxFuture<'a, Result<T, E>>,
     {
         let mut losses = 0;
         loop {
@@ -266,7 +265,8 @@ impl Snapshot {
                 continue;
             }
             let start = tables::change_key(&partition.0, Position { writer, seq: after + 1 });
-            let end = prefix_end(tables::change_key(&partition.0, Position { writer, seq: newest }));
+            let end =
+                prefix_end(tables::change_key(&partition.0, Position { writer, seq: newest }));
             let scan = RawScan { family: Family::Changes, start, end, reverse: true, limit };
             for (key, value) in self.engine.scan(scan).await? {
                 let position = change_position(&key);
@@ -275,7 +275,11 @@ impl Snapshot {
                     table: "changes",
                     reason: "not a list of rows".into(),
                 })?;
-                changes.extend(rows.into_iter().map(|(table, key)| Change { position, table, key }));
+                changes.extend(rows.into_iter().map(|(table, key)| Change {
+                    position,
+                    table,
+                    key,
+                }));
             }
         }
         changes.truncate(limit);

@@ -4,10 +4,13 @@
 //! carry their position and are listed in the change index of their partition.
 
 use millrace_model::position::Position;
+use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId};
 
 use crate::{
     engine::Write,
     key::{EncodeKey, KeyPart, KeyRef},
+    rows::room::{Alias, EventHeader, Member, Relation, RoomHead, TimelineRow, UserRoom},
+    state_tree::layout::HASH_LEN,
     table::{Family, Node, Table},
     value::Value,
 };
@@ -28,6 +31,47 @@ const CHANGES_ID: u16 = 4;
 
 // --- Rooms (10-69): see rows/room.rs -------------------------------------------------------------
 
+/// `() -> RoomHead`: the newest of a room, and the guard of its timeline.
+pub const ROOM_HEAD: Table<OwnedRoomId, (), RoomHead> = Table::new(10, "room_head");
+/// `(n, k) -> TimelineRow`: the room's history in order.
+pub const TIMELINE: Table<OwnedRoomId, (i64, i32), TimelineRow> =
+    Table::synced(11, "timeline").guarded_by(&ROOM_HEAD);
+/// `event ID -> number` of each event of the room.
+pub const EVENT_NUMBERS: Table<OwnedRoomId, OwnedEventId, u64> = Table::new(12, "event_numbers");
+/// `number -> canonical JSON` of the event, as it was made or received.
+pub const EVENTS: Table<OwnedRoomId, u64, String> =
+    Table::new(13, "events").in_family(Family::Bodies);
+/// `number -> EventHeader`.
+pub const EVENT_HEADERS: Table<OwnedRoomId, u64, EventHeader> = Table::new(14, "event_headers");
+/// `(type, state_key) -> number`: the current state, flat.
+pub const CURRENT_STATE: Table<OwnedRoomId, (String, String), u64> =
+    Table::new(15, "current_state");
+/// `user -> Member`: the memberships of the current state, flat.
+pub const MEMBERS: Table<OwnedRoomId, OwnedUserId, Member> = Table::new(16, "members");
+/// `hash -> node` of the room's state trees.
+pub const STATE_NODES: Table<OwnedRoomId, [u8; HASH_LEN], Vec<u8>> =
+    Table::new(17, "state_nodes").in_family(Family::Nodes);
+/// `(parent, n, k) -> Relation`: events that relate to a parent, in order of the timeline.
+pub const RELATIONS: Table<OwnedRoomId, (OwnedEventId, i64, i32), Relation> =
+    Table::new(18, "relations");
+/// `root event -> n of the newest event` of each thread.
+pub const THREADS: Table<OwnedRoomId, OwnedEventId, u64> = Table::new(19, "threads");
+/// `(n of the newest event, root event) -> ()`: threads by their newest event.
+pub const THREADS_BY_NEWEST: Table<OwnedRoomId, (u64, OwnedEventId), ()> =
+    Table::new(20, "threads_by_newest");
+/// `room -> UserRoom` of each room that a local user has or had to do with.
+pub const USER_ROOMS: Table<OwnedUserId, OwnedRoomId, UserRoom> = Table::synced(21, "user_rooms");
+/// `() -> Alias` in the partition of an alias.
+pub const ALIASES: Table<OwnedRoomAliasId, (), Alias> = Table::new(22, "aliases");
+/// `alias -> ()`: the local aliases of a room.
+pub const ROOM_ALIASES: Table<OwnedRoomId, OwnedRoomAliasId, ()> = Table::new(23, "room_aliases");
+/// `room -> ()`: rooms published in the directory.
+pub const PUBLISHED_ROOMS: Table<Node, OwnedRoomId, ()> = Table::new(24, "published_rooms");
+
+/// `(device, endpoint, transaction ID) -> event ID` of what a user's device has sent.
+pub const TRANSACTIONS: Table<OwnedUserId, (OwnedDeviceId, String, String), OwnedEventId> =
+    Table::new(25, "transactions");
+
 // --- What belongs to users (70-99) ---------------------------------------------------------------
 
 // --- Accounts (100-139) --------------------------------------------------------------------------
@@ -41,11 +85,7 @@ pub(crate) fn write_row<K: KeyPart, V: Value>(
 ) -> Write {
     let mut raw = Vec::new();
     value.encode(&mut raw);
-    Write {
-        family: table.info().family,
-        key: table.row_key(&Node, &key).bytes,
-        value: Some(raw),
-    }
+    Write { family: table.info().family, key: table.row_key(&Node, &key).bytes, value: Some(raw) }
 }
 
 pub(crate) fn delete_row<K: KeyPart, V: Value>(

@@ -2,7 +2,7 @@
 //! with `#[serde(default)]` and old rows still read; or raw bytes where speed and size matter.
 
 /// A value as a table declares it.
-pub trait Value: Sized {
+pub trait Value: Sized + Send + 'static {
     /// Appends the encoding to `out`.
     fn encode(&self, out: &mut Vec<u8>);
     /// Reads it back; the reason in words where `bytes` are not of this form.
@@ -66,5 +66,15 @@ impl Value for u64 {
     fn decode(bytes: &[u8]) -> Result<Self, String> {
         let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
         Ok(Self::from_be_bytes(bytes))
+    }
+}
+
+impl Value for ruma::OwnedEventId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        Self::try_from(text).map_err(|error| error.to_string())
     }
 }

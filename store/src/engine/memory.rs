@@ -68,7 +68,8 @@ impl MemorySnapshot {
         if scan.start >= scan.end {
             return Vec::new();
         }
-        let range = self.0.range((scan.family, scan.start.clone())..(scan.family, scan.end.clone()));
+        let range =
+            self.0.range((scan.family, scan.start.clone())..(scan.family, scan.end.clone()));
         let copy = |((_, key), value): (&(Family, Vec<u8>), &Vec<u8>)| (key.clone(), value.clone());
         if scan.reverse {
             range.rev().take(scan.limit).map(copy).collect()

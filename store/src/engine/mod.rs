@@ -74,8 +74,11 @@ pub trait EngineSnapshot: Send + Sync + 'static {
     fn get_in_memory(&self, family: Family, key: &[u8]) -> Result<Option<Option<Vec<u8>>>>;
 
     /// The values of many keys of one family, in their order.
-    fn get(&self, family: Family, keys: Vec<Vec<u8>>)
-    -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>>>;
+    fn get(
+        &self,
+        family: Family,
+        keys: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>>>;
 
     /// The rows of a scan.
     fn scan(&self, scan: RawScan) -> BoxFuture<'_, Result<RawRows>>;

@@ -39,8 +39,9 @@ impl RocksEngine {
     /// cannot be read, [`Error::Engine`] for everything else (no space, no permission).
     pub fn open(path: &Path, options: &RocksOptions) -> Result<Self> {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = Family::ALL
-            .map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+        let families = Family::ALL.map(|family| {
+            ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache))
+        });
         let db = DB::open_cf_descriptors(&database_options(options), path, families)
             .map_err(|error| open_error(path, &error))?;
         Ok(Self { db: Arc::new(db) })
@@ -103,7 +104,9 @@ fn column(db: &DB, family: Family) -> &rocksdb::ColumnFamily {
 
 impl Engine for RocksEngine {
     fn snapshot(&self) -> Arc<dyn EngineSnapshot> {
-        Arc::new(RocksSnapshot(Arc::new(OwnedSnapshot::new(Arc::clone(&self.db), |db| db.snapshot()))))
+        Arc::new(RocksSnapshot(Arc::new(OwnedSnapshot::new(Arc::clone(&self.db), |db| {
+            db.snapshot()
+        }))))
     }
 
     fn apply(&self, batch: &[Write]) -> Result<()> {
@@ -170,7 +173,9 @@ impl RocksSnapshot {
             for row in db.iterator_cf_opt(column(db, scan.family), options, mode).take(scan.limit) {
                 match row {
                     Ok((key, value)) => rows.push((key.into_vec(), value.into_vec())),
-                    Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => return Ok(None),
+                    Err(error) if error.kind() == rocksdb::ErrorKind::Incomplete => {
+                        return Ok(None);
+                    }
                     Err(error) => return Err(engine_error(error)),
                 }
             }
@@ -180,7 +185,9 @@ impl RocksSnapshot {
 }
 
 /// Runs what may wait for the disk where it does not hold up the runtime.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(Error::Engine(format!("a read was ended: {error}").into())))

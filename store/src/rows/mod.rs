@@ -1,1 +1,3 @@
 //! What the rows of tables hold, one file per subject. Values only; rules live in the domain.
+
+pub mod room;

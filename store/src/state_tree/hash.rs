@@ -72,6 +72,33 @@ impl StateRoot {
     }
 }
 
+impl serde::Serialize for StateRoot {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for StateRoot {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(RootVisitor)
+    }
+}
+
+struct RootVisitor;
+
+impl serde::de::Visitor<'_> for RootVisitor {
+    type Value = StateRoot;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{HASH_LEN} bytes")
+    }
+
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<StateRoot, E> {
+        let bytes = bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))?;
+        Ok(StateRoot(bytes))
+    }
+}
+
 impl From<Option<NodeHash>> for StateRoot {
     fn from(node: Option<NodeHash>) -> Self {
         node.map_or(Self::EMPTY, |hash| Self(hash.0))

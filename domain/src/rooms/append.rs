@@ -1,0 +1,350 @@
+//! Appending an event: selecting what authorises it, making it, checking it, writing it.
+
+use std::sync::Arc;
+
+use millrace_model::{
+    ClientForm, Pdu,
+    pdu::InvalidPdu,
+    relations::Relation as RelatesTo,
+    rules::{
+        auth::{self, Refused},
+        build::{self, BuildError, NewEvent},
+        redaction,
+    },
+};
+use millrace_store::{
+    Error, Read,
+    rows::room::{EventHeader, Member, Relation, TimelineRow, UserRoom},
+    state_tree::Change,
+    tables::{
+        CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, RELATIONS, THREADS,
+        THREADS_BY_NEWEST, TIMELINE, USER_ROOMS,
+    },
+};
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, OwnedUserId, RoomVersionId, UserId,
+    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+};
+use serde::Deserialize;
+
+use super::{Event, RoomTx, events::LoadError, states::StateError};
+
+/// An event to be made.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The sender, a user of this server.
+    pub sender: OwnedUserId,
+    /// The `type`.
+    pub kind: TimelineEventType,
+    /// The state key; `None` for a message.
+    pub state_key: Option<String>,
+    /// The content.
+    pub content: CanonicalJsonObject,
+    /// What a redaction redacts.
+    pub redacts: Option<OwnedEventId>,
+}
+
+impl Draft {
+    /// A state event.
+    #[must_use]
+    pub fn state(
+        sender: &UserId,
+        kind: impl Into<TimelineEventType>,
+        state_key: &str,
+        content: CanonicalJsonObject,
+    ) -> Self {
+        let (sender, state_key) = (sender.to_owned(), Some(state_key.to_owned()));
+        Self { sender, kind: kind.into(), state_key, content, redacts: None }
+    }
+
+    /// A message event.
+    #[must_use]
+    pub fn message(
+        sender: &UserId,
+        kind: impl Into<TimelineEventType>,
+        content: CanonicalJsonObject,
+    ) -> Self {
+        let sender = sender.to_owned();
+        Self { sender, kind: kind.into(), state_key: None, content, redacts: None }
+    }
+}
+
+/// Why an event cannot be appended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The room's rules do not allow it.
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    /// It would break a limit of the specification.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A relation that cannot be, such as a second identical annotation.
+    #[error("you have already reacted with this")]
+    DuplicateAnnotation,
+    /// The room has a version that this program does not know.
+    #[error("room version {0} is not supported")]
+    Version(RoomVersionId),
+    /// An earlier event cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// An event's reference could not be made.
+    #[error(transparent)]
+    Invalid(#[from] InvalidPdu),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+#[derive(Deserialize)]
+struct MemberContent {
+    membership: MembershipState,
+}
+
+impl RoomTx<'_> {
+    /// Makes an event on top of the room, checks it against the auth rules, and writes it.
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`] where the rules do not allow it; then nothing may be committed.
+    pub async fn append(&mut self, draft: Draft) -> Result<Arc<Event>, AppendError> {
+        let auth_events = self.select_auth_events(&draft).await?;
+        let references = auth_events
+            .iter()
+            .map(|event| event.pdu.reference(self.rules))
+            .collect::<Result<Vec<_>, _>>()?;
+        let local_id = self.rooms.env.random_text(18);
+        let creates = draft.kind == TimelineEventType::RoomCreate && self.head.last == 0;
+        let unnamed = creates && self.rules.authorization.room_create_event_id_as_room_id;
+        let new = NewEvent {
+            room_id: (!unnamed).then_some(&*self.room_id),
+            sender: &draft.sender,
+            kind: &draft.kind,
+            state_key: draft.state_key.as_deref(),
+            content: draft.content,
+            redacts: draft.redacts.as_deref(),
+            origin_server_ts: self.rooms.env.now(),
+            prev_events: &self.head.extremities,
+            auth_events: &references,
+            local_id: &local_id,
+        };
+        let identity = &self.rooms.env.identity;
+        let pdu = build::build(new, self.rules, &identity.name, &identity.key)?;
+        self.check(&pdu, &auth_events).await?;
+        if creates {
+            self.room_id.clone_from(&pdu.room_id);
+        }
+        self.write(pdu).await
+    }
+
+    async fn select_auth_events(&self, draft: &Draft) -> Result<Vec<Arc<Event>>, AppendError> {
+        let content = serde_json::value::to_raw_value(&draft.content)
+            .map_err(|error| AppendError::Refused(Refused(error.to_string())))?;
+        let state_key = draft.state_key.as_deref();
+        let places = auth::auth_types_for_event(
+            &draft.kind,
+            &draft.sender,
+            state_key,
+            &content,
+            self.rules,
+        )?;
+        let keys = places.iter().map(|(kind, key)| (kind.to_string(), key.as_str()));
+        let keys: Vec<_> = keys.collect();
+        let places = keys.iter().map(|(kind, key)| (kind.as_str(), *key));
+        let numbers = self.tx.get_many(&CURRENT_STATE, &self.room_id, places).await?;
+        let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
+        let events = &self.rooms.events;
+        Ok(events.load(self.tx, &self.room_id, &self.head.version, &numbers).await?)
+    }
+
+    async fn check(&self, pdu: &Pdu, auth_events: &[Arc<Event>]) -> Result<(), AppendError> {
+        // The create event is looked at also where it is not among the auth events (version 12).
+        let create = match self.head.create {
+            0 => None,
+            _ => Some(self.create_event().await?),
+        };
+        let known = || auth_events.iter().chain(&create);
+        auth::check(pdu, self.rules, |kind: &StateEventType, key| {
+            let kind = TimelineEventType::from(kind.to_string());
+            let found = known().find(|event| event.pdu.is_state_of(&kind, key))?;
+            Some(Arc::new(found.pdu.clone()))
+        })?;
+        Ok(())
+    }
+
+    /// Writes an event that has been checked, as the room's newest.
+    async fn write(&mut self, pdu: Pdu) -> Result<Arc<Event>, AppendError> {
+        let number = self.numbers.next().expect("as many numbers were drawn as events are made");
+        let (tx, room) = (self.tx, self.room_id.clone());
+        let event = Arc::new(Event { number, client: ClientForm::new(&pdu, self.rules), pdu });
+        self.rooms.events.insert(&event);
+        let before = self.head.root;
+        self.head.last += 1;
+        if self.head.create == 0 {
+            self.head.create = number;
+        }
+        if let Some(state_key) = event.pdu.state_key.as_deref() {
+            self.write_state(&event, state_key).await?;
+        }
+        let n = self.head.last;
+        self.write_relations(&event).await?;
+        self.write_redaction(&event).await?;
+        tx.put(&EVENTS, &room, number, &event.pdu.json().to_string());
+        tx.put(&EVENT_NUMBERS, &room, &event.pdu.event_id, &number);
+        let header = EventHeader {
+            event_id: event.pdu.event_id.clone(),
+            place: Some((n, 0)),
+            before: Some(before),
+            outlier: false,
+            rejected: false,
+            soft_failed: false,
+            redacted_by: None,
+            related: false,
+        };
+        tx.put(&EVENT_HEADERS, &room, number, &header);
+        let row = TimelineRow { event: number, before, after: self.head.root };
+        tx.put(&TIMELINE, &room, (n, 0), &row);
+        self.head.extremities = vec![event.pdu.reference(self.rules)?];
+        Ok(event)
+    }
+
+    async fn write_state(&mut self, event: &Event, state_key: &str) -> Result<(), AppendError> {
+        let kind = event.pdu.kind.to_string();
+        let change = Change { event_type: &kind, state_key, event: Some(event.number) };
+        let (rooms, tx) = (self.rooms, self.tx);
+        self.head.root = rooms.states.set(tx, &self.room_id, self.head.root, change).await?;
+        tx.put(&CURRENT_STATE, &self.room_id, (kind.as_str(), state_key), &event.number);
+        if event.pdu.kind == TimelineEventType::RoomMember
+            && let Ok(user) = UserId::parse(state_key)
+        {
+            self.write_member(event, &user).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_member(&mut self, event: &Event, user: &UserId) -> Result<(), AppendError> {
+        let Ok(MemberContent { membership }) = event.pdu.content_as() else { return Ok(()) };
+        let old = self.membership(user).await?;
+        self.head.joined -= u64::from(old == MembershipState::Join);
+        self.head.joined += u64::from(membership == MembershipState::Join);
+        self.head.invited -= u64::from(old == MembershipState::Invite);
+        self.head.invited += u64::from(membership == MembershipState::Invite);
+        let member = Member { membership: membership.clone(), event: event.number };
+        self.tx.put(&MEMBERS, &self.room_id, user, &member);
+        if self.rooms.env.is_local(user) {
+            self.write_user_room(event, user, membership).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_user_room(
+        &self,
+        event: &Event,
+        user: &UserId,
+        membership: MembershipState,
+    ) -> Result<(), AppendError> {
+        let old = self.tx.get(&USER_ROOMS, user, &self.room_id).await?;
+        let joins = membership == MembershipState::Join;
+        let shown = matches!(membership, MembershipState::Invite | MembershipState::Knock);
+        let stripped = if shown { self.stripped_state(event).await? } else { Vec::new() };
+        let row = UserRoom {
+            membership,
+            event: event.number,
+            sender: event.pdu.sender.clone(),
+            n: self.head.last,
+            was_joined: joins || old.as_ref().is_some_and(|old| old.was_joined),
+            forgotten: false,
+            stripped,
+        };
+        self.tx.put(&USER_ROOMS, user, &self.room_id, &row);
+        Ok(())
+    }
+
+    /// What somebody outside of the room is shown of it: the state that the specification lists
+    /// (Client-Server API, Stripped state), and the member event itself.
+    async fn stripped_state(&self, member: &Event) -> Result<Vec<String>, AppendError> {
+        const SHOWN: [&str; 8] = [
+            "m.room.create",
+            "m.room.name",
+            "m.room.avatar",
+            "m.room.topic",
+            "m.room.join_rules",
+            "m.room.canonical_alias",
+            "m.room.encryption",
+            "m.room.history_visibility",
+        ];
+        let sender = member.pdu.sender.as_str();
+        let places = SHOWN.iter().map(|kind| (*kind, "")).chain([("m.room.member", sender)]);
+        let numbers = self.tx.get_many(&CURRENT_STATE, &self.room_id, places).await?;
+        let mut numbers: Vec<u64> = numbers.into_iter().flatten().collect();
+        numbers.retain(|number| *number != member.number);
+        let (events, version) = (&self.rooms.events, &self.head.version);
+        let shown = events.load(self.tx, &self.room_id, version, &numbers).await?;
+        let mut stripped: Vec<String> = shown.iter().map(|event| stripped(&event.pdu)).collect();
+        stripped.push(self::stripped(&member.pdu));
+        Ok(stripped)
+    }
+
+    async fn write_relations(&self, event: &Event) -> Result<(), AppendError> {
+        let Some(relates_to) = RelatesTo::of(&event.pdu) else { return Ok(()) };
+        let (tx, room, parent) = (self.tx, &self.room_id, &relates_to.parent);
+        let Some(number) = tx.get(&EVENT_NUMBERS, room, parent).await? else { return Ok(()) };
+        let n = self.head.last;
+        let row = Relation {
+            rel_type: relates_to.kind.as_str().to_owned(),
+            kind: event.pdu.kind.to_string(),
+            sender: event.pdu.sender.clone(),
+            event: event.number,
+            key: relates_to.key.clone().map(Into::into),
+        };
+        let thread = row.rel_type == "m.thread";
+        tx.put(&RELATIONS, room, (parent, n, 0), &row);
+        if let Some(mut header) = tx.get(&EVENT_HEADERS, room, number).await?
+            && !header.related
+        {
+            header.related = true;
+            tx.put(&EVENT_HEADERS, room, number, &header);
+        }
+        if thread {
+            if let Some(old) = tx.get(&THREADS, room, parent).await? {
+                tx.delete(&THREADS_BY_NEWEST, room, (old, parent));
+            }
+            let n = n.unsigned_abs();
+            tx.put(&THREADS, room, parent, &n);
+            tx.put(&THREADS_BY_NEWEST, room, (n, parent), &());
+        }
+        Ok(())
+    }
+
+    /// Marks what a redaction redacts, where its sender may (spec: Room version 3, Handling
+    /// redactions).
+    async fn write_redaction(&self, event: &Event) -> Result<(), AppendError> {
+        let Some(target) = &event.pdu.redacts else { return Ok(()) };
+        let Some((number, mut header)) =
+            super::events::find(self.tx, &self.room_id, target).await?
+        else {
+            return Ok(());
+        };
+        let target = self.event(number).await?;
+        let levels = self.power_levels().await?;
+        if header.redacted_by.is_none()
+            && redaction::applies(&event.pdu, &target.pdu, &levels, self.rules)
+        {
+            header.redacted_by = Some(event.number);
+            self.tx.put(&EVENT_HEADERS, &self.room_id, number, &header);
+        }
+        Ok(())
+    }
+}
+
+/// The stripped form of a state event.
+pub(crate) fn stripped(pdu: &Pdu) -> String {
+    serde_json::json!({
+        "type": pdu.kind.to_string(),
+        "state_key": pdu.state_key,
+        "sender": pdu.sender,
+        "content": pdu.content,
+    })
+    .to_string()
+}

@@ -1,0 +1,176 @@
+//! Events by number. What is cached here never changes: redactions are applied by the reader.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+use millrace_model::{ClientForm, Pdu, pdu::InvalidPdu, rules::room_version};
+use millrace_store::{
+    Read,
+    rows::room::EventHeader,
+    tables::{EVENT_HEADERS, EVENT_NUMBERS, EVENTS},
+};
+use parking_lot::Mutex;
+use ruma::{EventId, RoomId, RoomVersionId};
+
+const SHARDS: usize = 16;
+
+/// An event and the form in which clients see it, both made once.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number.
+    pub number: u64,
+    /// The event itself.
+    pub pdu: Pdu,
+    /// What clients are sent.
+    pub client: ClientForm,
+}
+
+/// Why events cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] millrace_store::Error),
+    /// An event that must be there is not.
+    #[error("event number {number} of {room} is missing from the database")]
+    Missing {
+        /// The room.
+        room: ruma::OwnedRoomId,
+        /// The event's number.
+        number: u64,
+    },
+    /// A stored event is not what was stored.
+    #[error("a stored event is malformed: {0}")]
+    Malformed(#[from] InvalidPdu),
+    /// The room has a version that this program does not know.
+    #[error("room version {0} is not supported")]
+    Version(RoomVersionId),
+}
+
+/// A bounded cache of events.
+#[derive(Clone)]
+pub struct Events {
+    shards: Arc<[Mutex<Shard>; SHARDS]>,
+    shard_bytes_max: usize,
+}
+
+struct Shard {
+    events: LruCache<u64, Arc<Event>>,
+    bytes: usize,
+}
+
+impl Events {
+    /// A cache of about `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Self {
+        let shard = || Mutex::new(Shard { events: LruCache::unbounded(), bytes: 0 });
+        Self {
+            shards: Arc::new(std::array::from_fn(|_| shard())),
+            shard_bytes_max: bytes_max / SHARDS,
+        }
+    }
+
+    fn shard(&self, number: u64) -> &Mutex<Shard> {
+        &self.shards[usize::try_from(number).unwrap_or(0) % SHARDS]
+    }
+
+    /// Puts an event into the cache, also one that is not durable yet: numbers are never reused.
+    pub fn insert(&self, event: &Arc<Event>) {
+        let mut shard = self.shard(event.number).lock();
+        shard.bytes += size(event);
+        if let Some(old) = shard.events.put(event.number, Arc::clone(event)) {
+            shard.bytes -= size(&old);
+        }
+        while shard.bytes > self.shard_bytes_max {
+            let Some((_, old)) = shard.events.pop_lru() else { break };
+            shard.bytes -= size(&old);
+        }
+    }
+
+    fn cached(&self, number: u64) -> Option<Arc<Event>> {
+        self.shard(number).lock().events.get(&number).cloned()
+    }
+
+    /// The events with these numbers, in their order, all of one room.
+    ///
+    /// # Errors
+    /// Where one is missing or cannot be read.
+    pub async fn load(
+        &self,
+        read: &impl Read,
+        room: &RoomId,
+        version: &RoomVersionId,
+        numbers: &[u64],
+    ) -> Result<Vec<Arc<Event>>, LoadError> {
+        let mut events: Vec<_> = numbers.iter().map(|number| self.cached(*number)).collect();
+        let absent: Vec<u64> = numbers
+            .iter()
+            .zip(&events)
+            .filter_map(|(number, event)| event.is_none().then_some(*number))
+            .collect();
+        if !absent.is_empty() {
+            let mut loaded = self.read(read, room, version, &absent).await?.into_iter();
+            for slot in events.iter_mut().filter(|slot| slot.is_none()) {
+                *slot = loaded.next();
+            }
+        }
+        Ok(events.into_iter().flatten().collect())
+    }
+
+    /// One event by its number.
+    ///
+    /// # Errors
+    /// Where it is missing or cannot be read.
+    pub async fn load_one(
+        &self,
+        read: &impl Read,
+        room: &RoomId,
+        version: &RoomVersionId,
+        number: u64,
+    ) -> Result<Arc<Event>, LoadError> {
+        let missing = LoadError::Missing { room: room.to_owned(), number };
+        self.load(read, room, version, &[number]).await?.pop().ok_or(missing)
+    }
+
+    async fn read(
+        &self,
+        read: &impl Read,
+        room: &RoomId,
+        version: &RoomVersionId,
+        numbers: &[u64],
+    ) -> Result<Vec<Arc<Event>>, LoadError> {
+        let rules =
+            room_version::rules(version).ok_or_else(|| LoadError::Version(version.clone()))?;
+        let bodies = read.get_many(&EVENTS, room, numbers.iter().copied()).await?;
+        let headers = read.get_many(&EVENT_HEADERS, room, numbers.iter().copied()).await?;
+        let mut events = Vec::with_capacity(numbers.len());
+        for ((number, body), header) in numbers.iter().zip(bodies).zip(headers) {
+            let missing = || LoadError::Missing { room: room.to_owned(), number: *number };
+            let (body, header) = body.zip(header).ok_or_else(missing)?;
+            let mut pdu = Pdu::from_stored(body.into(), header.event_id, room.to_owned(), rules)?;
+            pdu.rejected = header.rejected;
+            let event =
+                Arc::new(Event { number: *number, client: ClientForm::new(&pdu, rules), pdu });
+            self.insert(&event);
+            events.push(event);
+        }
+        Ok(events)
+    }
+}
+
+fn size(event: &Event) -> usize {
+    event.pdu.json().len() * 2 + event.client.size_bytes() + size_of::<Event>()
+}
+
+/// The number and header of an event of a room, if the room has it.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn find(
+    read: &impl Read,
+    room: &RoomId,
+    event_id: &EventId,
+) -> millrace_store::Result<Option<(u64, EventHeader)>> {
+    let Some(number) = read.get(&EVENT_NUMBERS, room, event_id).await? else { return Ok(None) };
+    Ok(read.get(&EVENT_HEADERS, room, number).await?.map(|header| (number, header)))
+}

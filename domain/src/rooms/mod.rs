@@ -1,0 +1,54 @@
+//! Rooms: their events, state, members and history.
+//!
+//! Start at [`RoomTx`]: an open room within a transaction, to which events are appended.
+
+mod append;
+pub mod events;
+mod room_tx;
+pub mod send;
+pub mod states;
+
+pub use self::{
+    append::{AppendError, Draft},
+    events::{Event, Events},
+    room_tx::{Numbers, RoomTx},
+    states::States,
+};
+use crate::Env;
+
+/// What room operations share: the world outside, and caches of what never changes.
+#[derive(Clone)]
+pub struct Rooms {
+    /// The world outside.
+    pub env: Env,
+    /// Bodies of events.
+    pub events: Events,
+    /// Trees of room state.
+    pub states: States,
+}
+
+/// Sizes of caches, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheSizes {
+    /// For events.
+    pub events_bytes: usize,
+    /// For nodes of state trees.
+    pub state_bytes: usize,
+}
+
+impl Default for CacheSizes {
+    fn default() -> Self {
+        Self { events_bytes: 32 << 20, state_bytes: 32 << 20 }
+    }
+}
+
+impl Rooms {
+    /// Prepares the rooms of a store; draws the secret of the state trees at the first start.
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written.
+    pub async fn open(env: Env, caches: CacheSizes) -> millrace_store::Result<Self> {
+        let states = States::open(&env, caches.state_bytes).await?;
+        Ok(Self { env, events: Events::new(caches.events_bytes), states })
+    }
+}

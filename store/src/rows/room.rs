@@ -1,0 +1,145 @@
+//! Rows of rooms.
+
+use millrace_model::pdu::EventReference;
+use ruma::{OwnedEventId, OwnedUserId, RoomVersionId, events::room::member::MembershipState};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    serde_value,
+    state_tree::{StateRoot, layout::HASH_LEN},
+    value::Value,
+};
+
+/// The newest of a room: one read tells all that the next event needs to know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RoomHead {
+    /// The room's version.
+    pub version: RoomVersionId,
+    /// Number of the create event.
+    pub create: u64,
+    /// `n` of the newest live event; the first is 1.
+    pub last: i64,
+    /// Events that no event refers to yet.
+    pub extremities: Vec<EventReference>,
+    /// Root of the current state.
+    pub root: StateRoot,
+    /// How many users are joined.
+    pub joined: u64,
+    /// How many users are invited.
+    pub invited: u64,
+}
+
+/// One place of a room's timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimelineRow {
+    /// Number of the event.
+    pub event: u64,
+    /// The room's state before the event, by which its visibility is judged.
+    pub before: StateRoot,
+    /// The room's current state after it.
+    pub after: StateRoot,
+}
+
+impl Value for TimelineRow {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.event.to_be_bytes());
+        out.extend_from_slice(&self.before.to_bytes());
+        out.extend_from_slice(&self.after.to_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let wrong = || format!("{} bytes", bytes.len());
+        let (event, rest) = bytes.split_first_chunk().ok_or_else(wrong)?;
+        let (before, rest) = rest.split_first_chunk::<HASH_LEN>().ok_or_else(wrong)?;
+        let after: [u8; HASH_LEN] = rest.try_into().map_err(|_| wrong())?;
+        Ok(Self {
+            event: u64::from_be_bytes(*event),
+            before: StateRoot::from_bytes(*before),
+            after: StateRoot::from_bytes(after),
+        })
+    }
+}
+
+/// What is known of an event beside its body. The part of it that changes is small.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventHeader {
+    /// The event's ID.
+    pub event_id: OwnedEventId,
+    /// Its place in the timeline, `(n, k)`; none for outliers and rejected events.
+    pub place: Option<(i64, i32)>,
+    /// The room's state before it; none for outliers.
+    pub before: Option<StateRoot>,
+    /// Not part of the room's graph as we have it.
+    #[serde(default)]
+    pub outlier: bool,
+    /// Refused by the auth rules.
+    #[serde(default)]
+    pub rejected: bool,
+    /// Allowed at its place in the graph, but not by the current state when it arrived.
+    #[serde(default)]
+    pub soft_failed: bool,
+    /// Number of the event that redacted it.
+    #[serde(default)]
+    pub redacted_by: Option<u64>,
+    /// Whether other events relate to it, so that a reader looks for them.
+    #[serde(default)]
+    pub related: bool,
+}
+
+/// Somebody's membership of a room, as the current state has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// Their membership.
+    pub membership: MembershipState,
+    /// Number of the member event.
+    pub event: u64,
+}
+
+/// A room as one local user has it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UserRoom {
+    /// The user's membership.
+    pub membership: MembershipState,
+    /// Number of the member event.
+    pub event: u64,
+    /// Who sent the member event.
+    pub sender: OwnedUserId,
+    /// `n` of the member event in the room's timeline; 0 where we do not have the room.
+    pub n: i64,
+    /// Whether the user was ever joined: then they may read up to their leaving.
+    #[serde(default)]
+    pub was_joined: bool,
+    /// Left and forgotten: neither listed nor readable.
+    #[serde(default)]
+    pub forgotten: bool,
+    /// For invites and knocks: the stripped state (JSON texts) that the user is shown.
+    #[serde(default)]
+    pub stripped: Vec<String>,
+}
+
+/// An event that relates to another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Relation {
+    /// The `rel_type`.
+    pub rel_type: String,
+    /// The relating event's type.
+    pub kind: String,
+    /// The relating event's sender.
+    pub sender: OwnedUserId,
+    /// Number of the relating event.
+    pub event: u64,
+    /// The `key` of an annotation.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// An alias of a room.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alias {
+    /// The room it leads to.
+    pub room: ruma::OwnedRoomId,
+    /// Who made it.
+    pub creator: OwnedUserId,
+}
+
+serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias);
