@@ -115,6 +115,7 @@ impl<P: Placement> Walk<'_, P> {
     /// Compares two subtrees that are read, as far as their topmost nodes go.
     fn step(&mut self, Pair { depth, sides }: Pair) -> Result<(), CorruptNode> {
         match &sides {
+            [Side::Inner(old, 0), Side::Inner(new, 0)] if self.descend(depth, old, new)? => Ok(()),
             [Side::Inner(..), _] | [_, Side::Inner(..)] => self.split(depth, sides),
             [Side::Leaf(old), Side::Leaf(new)] => {
                 if let (Kind::Leaf(old), Kind::Leaf(new)) = (old.kind(), new.kind()) {
@@ -153,6 +154,26 @@ impl<P: Placement> Walk<'_, P> {
                 self.found.push(Difference { key: entry.to_key(), old: was, new: is });
             }
         }
+    }
+
+    /// Pairs up the children of two inner nodes that branch at the same place, as nearly all do;
+    /// says whether these did.
+    fn descend(&mut self, depth: usize, old: &Node, new: &Node) -> Result<bool, CorruptNode> {
+        let (Kind::Inner(old_inner), Kind::Inner(new_inner)) = (old.kind(), new.kind()) else {
+            return Ok(false);
+        };
+        if old_inner.skip != new_inner.skip {
+            return Ok(false);
+        }
+        let at = branch(old, old_inner.skip, depth)?;
+        let side = |child: Option<NodeHash>| child.map_or(Side::Empty, Side::Stored);
+        for digit in old_inner.digits_of_either(new_inner) {
+            let (old, new) = (old_inner.child(digit), new_inner.child(digit));
+            if old != new {
+                self.push(at + 1, [side(old), side(new)]);
+            }
+        }
+        Ok(true)
     }
 
     /// Pairs up what lies below two subtrees of which at least one is an inner node.

@@ -6,9 +6,9 @@ use smallvec::SmallVec;
 
 use super::{
     Change, CorruptNode, Entry, Node, NodeHash, Path, Placement, StateRoot, StateTree,
-    layout::{DIGITS, FANOUT, LEAF_WEIGHT_MAX},
+    layout::{FANOUT, LEAF_WEIGHT_MAX},
     leaf::Total,
-    node::{Inner, InnerParts, Kind, Leaf},
+    node::{Inner, InnerParts, Kind, Leaf, Skip},
     read::branch,
 };
 
@@ -65,8 +65,7 @@ impl Subtree<'_> {
     }
 }
 
-type Children<'a> = SmallVec<[(u8, Subtree<'a>); FANOUT]>;
-type Skip = SmallVec<[u8; DIGITS]>;
+type Children<'a> = Vec<(u8, Subtree<'a>)>;
 
 /// An inner node, or what is left of it below a new branch in its skipped digits.
 #[derive(Clone, Copy)]
@@ -145,7 +144,7 @@ impl<'a, P: Placement> Edit<'a, P> {
         }
         let at = depth + skip.len();
         let mut total = node.total();
-        let mut children: Children<'a> = SmallVec::new();
+        let mut children: Children<'a> = Vec::with_capacity(FANOUT);
         let mut stopped = None;
         for group in groups(agreeing(changes, depth, skip), at) {
             let digit = group[0].path.digit(at);
@@ -171,10 +170,9 @@ impl<'a, P: Placement> Edit<'a, P> {
         if children.is_empty() && skip.len() == inner.skip.len() {
             return Ok(Subtree::Stored(node.hash()));
         }
-        let is_changed = |digit| children.iter().any(|(changed, _)| *changed == digit);
-        let kept = inner.children().filter(|(digit, _)| !is_changed(*digit));
-        let kept: Children<'a> = kept.map(|(digit, hash)| (digit, Subtree::Stored(hash))).collect();
-        children.extend(kept);
+        let changed = children.iter().fold(0_u64, |digits, (digit, _)| digits | 1 << digit);
+        let kept = inner.children().filter(|(digit, _)| changed & (1 << digit) == 0);
+        children.extend(kept.map(|(digit, hash)| (digit, Subtree::Stored(hash))));
         self.join(node, skip.into(), children, total)
     }
 
@@ -192,7 +190,7 @@ impl<'a, P: Placement> Edit<'a, P> {
         };
         let at = depth + alike;
         let old = Trunk { skip: below, depth: at + 1, ..trunk };
-        let mut children: Children<'a> = SmallVec::new();
+        let mut children: Children<'a> = Vec::with_capacity(FANOUT);
         let mut of_old: &[Placed<'a>] = &[];
         for group in groups(agreeing(changes, depth, skip), at) {
             match group[0].path.digit(at) {
@@ -315,7 +313,7 @@ impl<'a, P: Placement> Edit<'a, P> {
         }
         let at = first.parts_from(*last);
         let skip = (depth..at).map(|depth| first.digit(depth)).collect();
-        let mut children = SmallVec::new();
+        let mut children = Vec::with_capacity(FANOUT);
         for group in placed.chunk_by(|(a, _), (b, _)| a.digit(at) == b.digit(at)) {
             let child = self.grow_placed(group, at + 1);
             children.extend(self.seal(child).map(|hash| (group[0].0.digit(at), hash)));

@@ -78,22 +78,34 @@ impl Node {
     }
 
     fn named(hash: NodeHash, bytes: &[u8]) -> Self {
-        let parts = hash.0.iter().chain(bytes);
-        Self { named: parts.copied().collect() }
+        let mut named = Vec::with_capacity(HASH_LEN + bytes.len());
+        named.extend_from_slice(&hash.0);
+        named.extend_from_slice(bytes);
+        Self { named: named.into() }
     }
 
     /// A new leaf; `entries` are sorted and not empty.
     pub(super) fn leaf(hasher: &NodeHasher, entries: &[Entry<'_>]) -> Self {
-        let mut bytes = Vec::with_capacity(16 + Total::of(entries).weight as usize);
-        bytes.push(LEAF);
-        leaf::encode(entries, &mut bytes);
-        Self::named(hasher.hash(&bytes), &bytes)
+        let len = HASH_LEN + 16 + Total::of(entries).weight as usize;
+        Self::made(hasher, len, |out| {
+            out.push(LEAF);
+            leaf::encode(entries, out);
+        })
     }
 
     /// A new inner node.
     pub(super) fn inner(hasher: &NodeHasher, parts: &InnerParts) -> Self {
-        let bytes = encode_inner(parts);
-        Self::named(hasher.hash(&bytes), &bytes)
+        let len = HASH_LEN + 24 + parts.skip.len() + parts.children.len() * HASH_LEN;
+        Self::made(hasher, len, |out| encode_inner(parts, out))
+    }
+
+    fn made(hasher: &NodeHasher, len: usize, encode: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut named = Vec::with_capacity(len);
+        named.resize(HASH_LEN, 0);
+        encode(&mut named);
+        let (name, bytes) = named.split_at_mut(HASH_LEN);
+        name.copy_from_slice(&hasher.hash(bytes).0);
+        Self { named: named.into() }
     }
 
     /// Its name.
@@ -202,34 +214,47 @@ impl<'a> Inner<'a> {
         self.hashes().get(before).copied().map(NodeHash)
     }
 
+    /// The digits that have children in one or both of two nodes.
+    pub fn digits_of_either(self, other: Self) -> impl Iterator<Item = u8> {
+        digits(self.bitmap | other.bitmap)
+    }
+
     /// The children and their digits, in order.
     pub fn children(self) -> impl Iterator<Item = (u8, NodeHash)> + 'a {
-        let digits = (0..FANOUT as u8).filter(move |digit| self.bitmap & (1 << digit) != 0);
-        digits.zip(self.hashes().iter().map(|hash| NodeHash(*hash)))
+        digits(self.bitmap).zip(self.hashes().iter().map(|hash| NodeHash(*hash)))
     }
 }
+
+/// The digits whose bits are set.
+fn digits(mut bitmap: Bitmap) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let digit = bitmap.trailing_zeros() as u8;
+        bitmap &= bitmap.checked_sub(1)?;
+        Some(digit)
+    })
+}
+
+/// Skipped digits.
+pub(super) type Skip = SmallVec<[u8; 16]>;
 
 /// What an inner node is made of.
 #[derive(Debug, Clone)]
 pub(super) struct InnerParts {
-    pub skip: SmallVec<[u8; DIGITS]>,
+    pub skip: Skip,
     pub total: Total,
     /// Sorted by digit, two or more.
-    pub children: SmallVec<[(u8, NodeHash); FANOUT]>,
+    pub children: Vec<(u8, NodeHash)>,
 }
 
-fn encode_inner(parts: &InnerParts) -> Vec<u8> {
-    let len = 24 + parts.skip.len() + parts.children.len() * HASH_LEN;
-    let mut out = Vec::with_capacity(len);
+fn encode_inner(parts: &InnerParts, out: &mut Vec<u8>) {
     out.push(INNER);
     let bitmap = parts.children.iter().fold(0, |bits: Bitmap, (digit, _)| bits | 1 << digit);
     out.extend_from_slice(&bitmap.to_le_bytes());
     out.push(parts.skip.len() as u8);
     out.extend_from_slice(&parts.skip);
-    put_number(parts.total.count, &mut out);
-    put_number(parts.total.weight, &mut out);
+    put_number(parts.total.count, out);
+    put_number(parts.total.weight, out);
     for (_, hash) in &parts.children {
         out.extend_from_slice(&hash.0);
     }
-    out
 }
