@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path, path::PathBuf, sync::Arc};
 
+use futures::FutureExt;
 use millrace_domain::{Identity, Random};
 use millrace_model::rules::signing_key::{InvalidSigningKey, ServerSigningKey};
 use millrace_store::{Node, Read, Store, tables::ABOUT};
@@ -79,14 +80,17 @@ fn parse(text: &str, place: &str) -> Result<ServerSigningKey, IdentityError> {
 
 /// The text of the key in the database.
 async fn kept_in(store: &Store, random: Arc<dyn Random>) -> Result<String, IdentityError> {
-    let fresh = generate(&*random).to_file_text();
+    let fresh = &generate(&*random).to_file_text();
     store
-        .transact(async |tx| {
-            if let Some(kept) = tx.get(&ABOUT, Node, KEY_ROW).await? {
-                return Ok(kept);
+        .transact(|tx| {
+            async move {
+                if let Some(kept) = tx.get(&ABOUT, Node, KEY_ROW).await? {
+                    return Ok(kept);
+                }
+                tx.put(&ABOUT, Node, KEY_ROW, fresh);
+                Ok(fresh.clone())
             }
-            tx.put(&ABOUT, Node, KEY_ROW, &fresh);
-            Ok(fresh.clone())
+            .boxed()
         })
         .await
 }
