@@ -1,0 +1,231 @@
+//! The binary as an operator meets it: it starts, stops, and says in a sentence what is wrong.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+/// A folder with a configuration and, later, a database.
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        place.configure("");
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Writes the configuration: a free port, and what the test adds or sets anew.
+    fn configure(&self, more: &str) {
+        let mut lines = vec![
+            "server_name = \"a.test\"".to_owned(),
+            "port = 0".to_owned(),
+            format!("database_path = {:?}", self.path("data")),
+        ];
+        for line in more.lines() {
+            let key = line.split('=').next().unwrap_or_default();
+            lines.retain(|old| !old.starts_with(key));
+            lines.push(line.to_owned());
+        }
+        fs::write(self.path("conduit.toml"), lines.join("\n")).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_millrace"));
+        command.args(arguments).arg("--config").arg(self.path("conduit.toml"));
+        command.env_remove("MILLRACE_CONFIG").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a `serve` that does not start says, which must be one line.
+    fn refusal(&self) -> String {
+        let output = self.run(&["serve"]);
+        assert!(!output.status.success());
+        let errors = String::from_utf8(output.stderr).unwrap();
+        let said: Vec<_> = errors.lines().filter(|line| line.starts_with("millrace: ")).collect();
+        assert_eq!(said.len(), 1, "{errors}");
+        said[0].to_owned()
+    }
+}
+
+/// A running server, killed when dropped.
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    log: BufReader<ChildStderr>,
+    started: String,
+}
+
+impl Running {
+    fn start(place: &Place) -> Self {
+        let mut child = place.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut started = String::new();
+        loop {
+            let mut line = String::new();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "did not start: {started}");
+            started.push_str(&line);
+            if let Some((_, address)) = line.split_once("listening on http://") {
+                let address = address.split_whitespace().next().unwrap().parse().unwrap();
+                return Self { child, address, log, started };
+            }
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Sends a signal and returns the exit code with what was logged after the start.
+    fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Overwrites the files of a closed database whose name begins so.
+fn spoil(database: &Path, begins: &str) {
+    let mut spoiled = 0;
+    for entry in fs::read_dir(database).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with(begins) {
+            fs::write(&path, b"not what was here before").unwrap();
+            spoiled += 1;
+        }
+    }
+    assert!(spoiled > 0);
+}
+
+#[test]
+fn a_server_starts_answers_stops_and_starts_again() {
+    let place = Place::new();
+    for signal in ["INT", "TERM"] {
+        let server = Running::start(&place);
+        let answer = server.get("/_matrix/client/versions");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("v1.19"), "{answer}");
+        let (code, log) = server.stop(signal);
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_database_in_use_is_a_sentence_and_stays_usable() {
+    let place = Place::new();
+    let server = Running::start(&place);
+    let refusal = place.refusal();
+    assert!(refusal.contains("in use by another process"), "{refusal}");
+    assert!(server.get("/_matrix/client/versions").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn a_port_in_use_is_a_sentence() {
+    let place = Place::new();
+    let server = Running::start(&place);
+    let other = Place::new();
+    other.configure(&format!("port = {}", server.address.port()));
+    let refusal = other.refusal();
+    assert!(refusal.contains(&format!("port {}", server.address.port())), "{refusal}");
+}
+
+#[test]
+fn another_server_name_is_refused_and_the_database_kept() {
+    let place = Place::new();
+    Running::start(&place).stop("TERM");
+    place.configure("server_name = \"b.test\"");
+    let refusal = place.refusal();
+    assert!(refusal.contains("a.test") && refusal.contains("b.test"), "{refusal}");
+    place.configure("");
+    Running::start(&place);
+}
+
+#[test]
+fn a_corrupt_database_is_a_sentence() {
+    for begins in ["MANIFEST", "CURRENT"] {
+        let place = Place::new();
+        Running::start(&place).stop("TERM");
+        spoil(&place.path("data"), begins);
+        let refusal = place.refusal();
+        assert!(refusal.contains("cannot be read") && refusal.contains("backup"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_configuration_without_a_server_name_is_a_sentence() {
+    let place = Place::new();
+    place.configure("server_name = \"\"");
+    assert!(place.refusal().contains("server_name: must be set"));
+    assert!(!place.path("data").exists());
+}
+
+#[test]
+fn an_unknown_option_is_a_warning_to_serve_and_an_error_to_check() {
+    let place = Place::new();
+    place.configure("allow_registraton = true");
+    let hint = "unknown option allow_registraton; did you mean allow_registration?";
+    let server = Running::start(&place);
+    assert!(server.started.contains(hint), "{}", server.started);
+    let output = place.run(&["config", "check"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains(hint));
+}
+
+#[test]
+fn the_sample_configuration_is_good() {
+    let place = Place::new();
+    let sample = place.run(&["config", "sample"]);
+    fs::write(place.path("conduit.toml"), sample.stdout).unwrap();
+    let output = place.run(&["config", "check"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_generated_key_is_the_one_the_server_uses() {
+    let place = Place::new();
+    let key = place.path("signing.key");
+    let generate = ["generate-key", "--output", key.to_str().unwrap()];
+    assert!(place.run(&generate).status.success());
+    place.configure(&format!("signing_key_path = {key:?}"));
+    Running::start(&place).stop("TERM");
+    fs::remove_file(&key).unwrap();
+    assert!(place.refusal().contains("millrace generate-key"));
+}
+
+#[test]
+fn registering_on_a_server_that_does_not_run_says_so() {
+    let place = Place::new();
+    place.configure("registration_shared_secret = \"s\"\nport = 1");
+    let register = ["register-user", "--username", "a", "--password", "b"];
+    let output = place.run(&register);
+    assert!(!output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains("does not run at 127.0.0.1:1"));
+}
