@@ -1,4 +1,5 @@
 //! The command line of the homeserver.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks")]
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -12,6 +13,7 @@ use millrace::{
     config, identity,
     system::SystemRandom,
 };
+use tokio::runtime::Runtime;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
 
 fn run(Cli { config: file, command }: Cli) -> Result<(), Failure> {
     match command {
-        Command::Serve => runtime()?.block_on(serve::run(&file))?,
+        Command::Serve => Runtime::new()?.block_on(serve::run(&file))?,
         Command::Config(ConfigCommand::Check) => println!("{}", config_check::run(&file)?),
         Command::Config(ConfigCommand::Sample) => print!("{}", config::SAMPLE),
         Command::GenerateKey { output } => {
@@ -85,25 +87,12 @@ fn run(Cli { config: file, command }: Cli) -> Result<(), Failure> {
         }
         Command::RegisterUser { username, password, admin } => {
             let config = config::load(Some(&file))?.config;
-            let username = username.map_or_else(|| ask("Username: "), Ok)?;
+            let username = username.map_or_else(|| register_user::ask("Username: "), Ok)?;
             let password = password.map_or_else(|| rpassword::prompt_password("Password: "), Ok)?;
             let admin = if admin { Admin::Yes } else { Admin::No };
             let user = NewUser { username, password, admin };
-            println!("created {}", runtime()?.block_on(register_user::run(&config, &user))?);
+            println!("created {}", Runtime::new()?.block_on(register_user::run(&config, &user))?);
         }
     }
     Ok(())
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
-}
-
-fn ask(question: &str) -> std::io::Result<String> {
-    use std::io::Write;
-    print!("{question}");
-    std::io::stdout().flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
 }

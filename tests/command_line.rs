@@ -1,4 +1,5 @@
 //! The binary as an operator meets it: it starts, stops, and says in a sentence what is wrong.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     fs,
@@ -74,15 +75,17 @@ struct Running {
 impl Running {
     fn start(place: &Place) -> Self {
         let mut child = place.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut started = String::new();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { child, address, log, started: String::new() };
         loop {
             let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "did not start: {started}");
-            started.push_str(&line);
+            let read = server.log.read_line(&mut line).unwrap();
+            server.started.push_str(&line);
+            assert_ne!(read, 0, "did not start: {}", server.started);
             if let Some((_, address)) = line.split_once("listening on http://") {
-                let address = address.split_whitespace().next().unwrap().parse().unwrap();
-                return Self { child, address, log, started };
+                server.address = address.split_whitespace().next().unwrap().parse().unwrap();
+                return server;
             }
         }
     }

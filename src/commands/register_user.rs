@@ -1,6 +1,10 @@
 //! `millrace register-user`: an account on the running server, through the shared-secret endpoint.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    net::SocketAddr,
+};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -77,6 +81,18 @@ pub async fn run(config: &Config, user: &NewUser) -> Result<String, RegisterErro
     });
     let body = Bytes::from(body.to_string());
     text(&call(address, Request::post(ENDPOINT), body).await?, "user_id")
+}
+
+/// Asks the person at the terminal for a line.
+///
+/// # Errors
+/// If there is no terminal to read from.
+pub fn ask(question: &str) -> io::Result<String> {
+    io::stdout().write_all(question.as_bytes())?;
+    io::stdout().flush()?;
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim().to_owned())
 }
 
 /// The proof that the caller knows the secret: HMAC-SHA1 over the fields, in hexadecimal.

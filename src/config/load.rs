@@ -21,8 +21,8 @@ use super::{
 
 /// The prefix of environment variables; a table and its key are joined by two underscores.
 const ENV_PREFIX: &str = "MILLRACE_";
-/// Variables with our prefix that are arguments, not options.
-const ENV_ARGUMENTS: [&str; 1] = ["config"];
+/// Variables with our prefix that are arguments of programs, not options.
+const ENV_ARGUMENTS: [&str; 2] = ["config", "bin"];
 
 /// Everything that can be configured, by section.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -1,0 +1,36 @@
+# What people type. Each target is one line that calls a script or cargo; `make run` needs only
+# Rust (https://rustup.rs) on a Debian machine and installs the rest.
+
+DATA ?= ./data
+PORT ?= 8008
+
+.PHONY: help run test lint complement bench
+
+help:
+	@echo "make run         build a release and start a homeserver in $(DATA)"
+	@echo "make test        all tests: Rust, scripts, real clients"
+	@echo "make lint        formatting, clippy, licences, documentation"
+	@echo "make complement  the Matrix conformance suite"
+	@echo "make bench       the benchmarks of the store and of sync"
+
+run:
+	@scripts/install-missing run
+	cargo build --release --locked
+	@scripts/run "$(DATA)" "$(PORT)"
+
+test:
+	@scripts/install-missing test
+	@scripts/test
+
+lint:
+	@scripts/install-missing lint
+	@scripts/lint
+
+complement:
+	@scripts/install-missing test
+	cargo build --locked
+	complement-tests/run
+
+bench:
+	@scripts/install-missing run
+	cargo bench --workspace --locked
