@@ -9,7 +9,11 @@ use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUser
 use crate::{
     engine::Write,
     key::{EncodeKey, KeyPart, KeyRef},
-    rows::room::{Alias, EventHeader, Member, Relation, RoomHead, TimelineRow, UserRoom},
+    rows::{
+        receipt::{Receipt, Unread},
+        room::{Alias, EventHeader, Member, Relation, RoomHead, TimelineRow, UserRoom},
+        user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
+    },
     state_tree::layout::HASH_LEN,
     table::{Family, Node, Table},
     value::Value,
@@ -72,7 +76,41 @@ pub const PUBLISHED_ROOMS: Table<Node, OwnedRoomId, ()> = Table::new(24, "publis
 pub const TRANSACTIONS: Table<OwnedUserId, (OwnedDeviceId, String, String), OwnedEventId> =
     Table::new(25, "transactions");
 
-// --- What belongs to users (70-99) ---------------------------------------------------------------
+/// `(user, kind of receipt, thread) -> Receipt`: how far members have read. The kind is
+/// `ReceiptKind::id`; the thread is `""` (all), `"main"`, or the event ID of a root.
+pub const RECEIPTS: Table<OwnedRoomId, (OwnedUserId, u8, String), Receipt> =
+    Table::synced(30, "receipts");
+
+// --- What belongs to users (70-99): see rows/user.rs ---------------------------------------------
+
+/// `field name -> its value as JSON`: a user's profile, as the user set it.
+pub const PROFILES: Table<OwnedUserId, String, String> = Table::synced(70, "profiles");
+/// `(room ID, type) -> content as JSON`: account data; of the user where the room ID is `""`.
+/// Push rules are here too (`m.push_rules`); who has no row has the default ones.
+pub const ACCOUNT_DATA: Table<OwnedUserId, (String, String), String> =
+    Table::synced(71, "account_data");
+/// `filter ID -> filter as JSON`.
+pub const FILTERS: Table<OwnedUserId, String, String> = Table::new(72, "filters");
+/// How many filters a user has, under the key `()`.
+pub const FILTER_COUNTS: Table<OwnedUserId, (), u64> = Table::new(73, "filter_counts");
+/// `(device, n) -> ToDevice`: messages that wait for a device, in their order.
+pub const TO_DEVICE: Table<OwnedUserId, (OwnedDeviceId, u64), ToDevice> =
+    Table::synced(74, "to_device").guarded_by(&TO_DEVICE_HEAD);
+/// `device -> ToDeviceHead`: first and last of a device's messages.
+pub const TO_DEVICE_HEAD: Table<OwnedUserId, OwnedDeviceId, ToDeviceHead> =
+    Table::new(75, "to_device_head");
+/// `device -> digests (16 bytes each)` of the newest transactions in which it sent to devices.
+pub const TO_DEVICE_SENT: Table<OwnedUserId, OwnedDeviceId, Vec<u8>> =
+    Table::new(76, "to_device_sent");
+/// `(app ID, pushkey) -> Pusher`.
+pub const PUSHERS: Table<OwnedUserId, (String, String), Pusher> =
+    Table::new(77, "pushers").guarded_by(&PUSHERS_HEAD);
+/// Counts the changes of a user's pushers, under the key `()`.
+pub const PUSHERS_HEAD: Table<OwnedUserId, (), u64> = Table::new(78, "pushers_head");
+/// `app ID -> PushkeyUsers` in the partition of a pushkey: who uses it.
+pub const PUSHKEY_USERS: Table<String, String, PushkeyUsers> = Table::new(79, "pushkey_users");
+/// `room -> Unread`: a count that took long to make, to go on from.
+pub const UNREAD: Table<OwnedUserId, OwnedRoomId, Unread> = Table::new(80, "unread");
 
 // --- Accounts (100-139) --------------------------------------------------------------------------
 

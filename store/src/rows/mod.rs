@@ -1,3 +1,5 @@
 //! What the rows of tables hold, one file per subject. Values only; rules live in the domain.
 
+pub mod receipt;
 pub mod room;
+pub mod user;
