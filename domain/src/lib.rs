@@ -4,6 +4,7 @@
 //! writes in the same transaction, and lets others hear of it from the store. Never here: HTTP,
 //! configuration files, the system's clock.
 
+pub mod accounts;
 mod env;
 pub mod rooms;
 #[cfg(test)]

@@ -10,6 +10,10 @@ use crate::{
     engine::Write,
     key::{EncodeKey, KeyPart, KeyRef},
     rows::{
+        account::{
+            AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
+            RegistrationToken, TokenHash,
+        },
         receipt::{Receipt, Unread},
         room::{Alias, EventHeader, Member, Relation, RoomHead, TimelineRow, UserRoom},
         user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
@@ -112,7 +116,34 @@ pub const PUSHKEY_USERS: Table<String, String, PushkeyUsers> = Table::new(79, "p
 /// `room -> Unread`: a count that took long to make, to go on from.
 pub const UNREAD: Table<OwnedUserId, OwnedRoomId, Unread> = Table::new(80, "unread");
 
-// --- Accounts (100-139) --------------------------------------------------------------------------
+// --- Accounts (100-139): see rows/account.rs -----------------------------------------------------
+
+/// Every account of this server, deactivated ones too.
+pub const ACCOUNTS: Table<OwnedUserId, (), Account> = Table::new(100, "accounts");
+/// By hash: what an access token says. The one read that checks a request.
+pub const ACCESS_TOKENS: Table<TokenHash, (), AccessToken> = Table::new(101, "access_tokens");
+/// By hash: what a refresh token says.
+pub const REFRESH_TOKENS: Table<TokenHash, (), RefreshToken> = Table::new(102, "refresh_tokens");
+/// By hash: what a login token says.
+pub const LOGIN_TOKENS: Table<TokenHash, (), LoginToken> = Table::new(103, "login_tokens");
+/// The devices of a user.
+pub const DEVICES: Table<OwnedUserId, OwnedDeviceId, Device> =
+    Table::new(104, "devices").guarded_by(&DEVICES_HEAD);
+/// Counts the changes of a user's devices; the head of [`DEVICES`].
+pub const DEVICES_HEAD: Table<OwnedUserId, (), u64> = Table::new(105, "devices_head");
+/// Where and when a user's devices were last seen.
+pub const DEVICES_SEEN: Table<OwnedUserId, OwnedDeviceId, DeviceSeen> =
+    Table::new(106, "devices_seen");
+/// By the token itself: words that allow to register.
+pub const REGISTRATION_TOKENS: Table<String, (), RegistrationToken> =
+    Table::new(107, "registration_tokens");
+/// In the partition [`DEVICE_LISTS`]: users whose devices have changed, at the newest change.
+pub const DEVICE_LIST: Table<String, OwnedUserId, ()> = Table::synced(108, "device_list");
+/// Deactivated accounts that have not left all their rooms yet.
+pub const DEPARTURES: Table<Node, OwnedUserId, Deactivation> = Table::new(109, "departures");
+
+/// The partition of [`DEVICE_LIST`].
+pub const DEVICE_LISTS: &str = "device-lists";
 
 // --- How the store writes its own rows -----------------------------------------------------------
 

@@ -1,5 +1,6 @@
 //! What the rows of tables hold, one file per subject. Values only; rules live in the domain.
 
+pub mod account;
 pub mod receipt;
 pub mod room;
 pub mod user;

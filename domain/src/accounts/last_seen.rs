@@ -1,0 +1,109 @@
+//! Where and when devices were last seen: noted in memory, written in batches.
+
+use std::{net::IpAddr, time::Duration};
+
+use millrace_store::{
+    Read, Result,
+    rows::account::{DeviceSeen, TokenHash},
+    tables::DEVICES_SEEN,
+};
+use parking_lot::Mutex;
+use ruma::{DeviceId, MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedUserId, UserId};
+use rustc_hash::FxHashMap;
+
+use super::{Accounts, Requester};
+
+/// At most one write in this time, for all devices together.
+const PAUSE: Duration = Duration::from_mins(5);
+/// Devices of one write. Beyond, it is time to write, however short the pause was.
+const BATCH_MAX: usize = 2000;
+
+/// What has been seen since the last write. What is here when the process dies is lost: it tells
+/// people where they are logged in, and is not worth a write for each request.
+#[derive(Debug)]
+pub struct LastSeen(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    written_ms: u64,
+    seen: FxHashMap<TokenHash, Sighting>,
+}
+
+#[derive(Debug, Clone)]
+struct Sighting {
+    user: OwnedUserId,
+    device: OwnedDeviceId,
+    at_ms: u64,
+    ip: IpAddr,
+}
+
+/// What is due to be written.
+#[derive(Debug)]
+pub struct Batch(Vec<Sighting>);
+
+impl LastSeen {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(now: MilliSecondsSinceUnixEpoch) -> Self {
+        let state = State { written_ms: now.get().into(), seen: FxHashMap::default() };
+        Self(Mutex::new(state))
+    }
+
+    /// Notes a request. Now and then it returns what is to be given to [`LastSeen::write`].
+    #[must_use]
+    pub fn note(
+        &self,
+        requester: &Requester,
+        ip: IpAddr,
+        now: MilliSecondsSinceUnixEpoch,
+    ) -> Option<Batch> {
+        let at_ms = now.get().into();
+        let mut state = self.0.lock();
+        if let Some(sighting) = state.seen.get_mut(&requester.token) {
+            (sighting.at_ms, sighting.ip) = (at_ms, ip);
+        } else {
+            let (user, device) = (requester.user.clone(), requester.device.clone());
+            state.seen.insert(requester.token, Sighting { user, device, at_ms, ip });
+        }
+        let pause_ms = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+        let due = at_ms.saturating_sub(state.written_ms) >= pause_ms;
+        (due || state.seen.len() >= BATCH_MAX).then(|| {
+            state.written_ms = at_ms;
+            Batch(std::mem::take(&mut state.seen).into_values().collect())
+        })
+    }
+
+    /// Everything not written yet, for the end of the process.
+    #[must_use]
+    pub fn rest(&self) -> Batch {
+        Batch(std::mem::take(&mut self.0.lock().seen).into_values().collect())
+    }
+
+    /// Writes what was seen, of devices that still exist.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn write(accounts: &Accounts, batch: &Batch) -> Result<()> {
+        let store = &accounts.env.store;
+        store
+            .transact(async |tx| {
+                for Sighting { user, device, at_ms, ip } in &batch.0 {
+                    let known = tx.get(&millrace_store::tables::DEVICES, user, device).await?;
+                    if known.is_some() {
+                        let seen = DeviceSeen { at_ms: *at_ms, ip: ip.to_string() };
+                        tx.put(&DEVICES_SEEN, user, device, &seen);
+                    }
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What is known of a device only here.
+    pub(super) fn find(&self, user: &UserId, device: &DeviceId) -> Option<DeviceSeen> {
+        let state = self.0.lock();
+        let of_device = |s: &&Sighting| s.user == user && s.device == device;
+        let newest = state.seen.values().filter(of_device).max_by_key(|s| s.at_ms)?;
+        Some(DeviceSeen { at_ms: newest.at_ms, ip: newest.ip.to_string() })
+    }
+}

@@ -1,0 +1,160 @@
+//! Accounts, their devices, and everything that proves who somebody is.
+//!
+//! Start at [`Requester`]: [`authenticate()`] turns an access token into one, by one read. A session
+//! begins in [`register()`] or [`log_in_by_password`], goes on by [`refresh()`], and ends in
+//! [`log_out`], [`change_password()`] or [`deactivate()`]. What needs more than a token is
+//! confirmed through [`uiaa`].
+
+mod authenticate;
+mod change_password;
+mod deactivate;
+mod device_list;
+mod devices;
+mod last_seen;
+mod log_in;
+mod log_out;
+mod login_token;
+mod password;
+mod refresh;
+mod register;
+mod registration_token;
+mod requester;
+mod sessions;
+mod set_admin;
+mod shared_secret;
+mod token;
+pub mod uiaa;
+mod username;
+
+use std::time::Duration;
+
+pub use self::{
+    authenticate::{AuthenticateError, authenticate, confirm},
+    change_password::{ChangePasswordError, NewPassword, change_password},
+    deactivate::{DeactivateError, Departing, deactivate, departed, departing, find_deactivation},
+    device_list::device_list_changed,
+    devices::{DeviceError, DeviceInfo, delete_devices, device, devices, rename_device},
+    last_seen::LastSeen,
+    log_in::{LogInError, log_in_by_password, log_in_by_token, named_user},
+    log_out::{log_out, log_out_everywhere},
+    login_token::{LoginTokenError, issue_login_token},
+    password::{PasswordCost, Passwords},
+    refresh::{RefreshError, refresh},
+    register::{
+        Credentials, NewAccount, RegisterError, Registered, check_available, register,
+        upgrade_guest,
+    },
+    registration_token::is_registration_token_valid,
+    requester::Requester,
+    sessions::{Login, NewDevice},
+    set_admin::set_admin,
+    shared_secret::{Nonces, SharedSecretError, SharedSecretRequest, check_shared_secret},
+    token::hash_token,
+    username::{InvalidUsername, parse_username},
+};
+use crate::Env;
+
+/// What administrators decide about accounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether anybody may register over the network.
+    pub registration: bool,
+    /// Whether guests may have accounts.
+    pub guests: bool,
+    /// A word that whoever registers must know, without end or count.
+    pub registration_token: Option<String>,
+    /// The secret with which tools register accounts.
+    pub shared_secret: Option<String>,
+    /// What whoever registers must agree to.
+    pub terms: Vec<Policy>,
+    /// How long tokens live.
+    pub lifetimes: Lifetimes,
+    /// What a password hash costs.
+    pub password_cost: PasswordCost,
+}
+
+/// A document that users agree to (`m.login.terms`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// A stable identifier, such as `privacy_policy`.
+    pub id: String,
+    /// The version of the text.
+    pub version: String,
+    /// The language of the text, such as `en`.
+    pub language: String,
+    /// The title shown to users.
+    pub name: String,
+    /// Where the text can be read.
+    pub url: String,
+}
+
+/// How long tokens live; none is without end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// Access tokens of clients that refresh them.
+    pub refreshable_access_token: Option<Duration>,
+    /// Access tokens of clients that do not.
+    pub access_token: Option<Duration>,
+    /// Refresh tokens.
+    pub refresh_token: Option<Duration>,
+    /// Tokens with which one device logs in another.
+    pub login_token: Duration,
+    /// A dialogue of user-interactive authentication.
+    pub uiaa_session: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            refreshable_access_token: Some(Duration::from_mins(5)),
+            access_token: None,
+            refresh_token: None,
+            login_token: Duration::from_mins(2),
+            uiaa_session: Duration::from_hours(1),
+        }
+    }
+}
+
+/// What the operations on accounts need.
+pub struct Accounts {
+    /// Store, clock, randomness, identity.
+    pub env: Env,
+    /// What administrators decided.
+    pub settings: Settings,
+    /// Hashes passwords, a few at a time.
+    pub passwords: Passwords,
+    /// Dialogues of user-interactive authentication under way.
+    pub uiaa: uiaa::Dialogues,
+    /// Nonces of the shared-secret registration.
+    pub nonces: Nonces,
+    /// Where devices were last seen.
+    pub last_seen: LastSeen,
+}
+
+impl Accounts {
+    /// `hashes_at_once` bounds the passwords hashed at the same time: each takes a core, and the
+    /// memory that [`PasswordCost`] says.
+    #[must_use]
+    pub fn new(env: Env, settings: Settings, hashes_at_once: usize) -> Self {
+        let passwords = Passwords::new(settings.password_cost, hashes_at_once);
+        let last_seen = LastSeen::new(env.now());
+        Self {
+            env,
+            settings,
+            passwords,
+            uiaa: uiaa::Dialogues::default(),
+            nonces: Nonces::default(),
+            last_seen,
+        }
+    }
+
+    /// Now, in milliseconds since 1970.
+    fn now_ms(&self) -> u64 {
+        self.env.now().get().into()
+    }
+}
+
+/// The moment `lifetime` after `now_ms`.
+fn expiry_ms(now_ms: u64, lifetime: Duration) -> u64 {
+    now_ms.saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
+}
