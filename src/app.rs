@@ -1,9 +1,12 @@
 //! The only place that builds concrete things: leaves first, then what stands on them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
-use millrace_domain::Env;
+use millrace_domain::{
+    Env,
+    accounts::{self, Accounts, LastSeen, Lifetimes, PasswordCost, Policy},
+};
 use millrace_store::{
     Limits, Store,
     engine::{RocksEngine, RocksOptions},
@@ -12,12 +15,16 @@ use tokio::task;
 
 use crate::{
     client_api::{
+        capabilities::Capabilities,
         client_ip::TrustedProxies,
         discovery::{Discovery, SupportContact},
         extract::RequestLimits,
         limits::{Rate, RateLimiter, Rates},
     },
-    config::{Config, database::Database, rate_limits::RateLimits, well_known::WellKnown},
+    config::{
+        Config, accounts::Accounts as AccountsConfig, database::Database, rate_limits::RateLimits,
+        registration, well_known::WellKnown,
+    },
     identity::{self, IdentityError},
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
@@ -28,6 +35,10 @@ use crate::{
 pub struct Parts {
     /// Store, clock, randomness and identity.
     pub env: Env,
+    /// Accounts, devices, sessions.
+    pub accounts: AccountsPart,
+    /// What users may do here.
+    pub capabilities: Arc<Capabilities>,
     /// Bounds on what a request may contain.
     pub request_limits: RequestLimits,
     /// Token buckets of all users and addresses.
@@ -39,6 +50,9 @@ pub struct Parts {
     /// Whether the server is to stop: long polls end when it is.
     pub shutdown: Shutdown,
 }
+
+/// What the operations on accounts need, as handlers take it.
+pub type AccountsPart = Arc<Accounts>;
 
 /// The state of the HTTP router: one counted pointer, so that a request clones next to nothing.
 #[derive(Clone)]
@@ -78,8 +92,14 @@ impl App {
     /// `shutdown`.
     #[must_use]
     pub fn build(config: &Config, env: Env, shutdown: Shutdown) -> Self {
+        let hashes_at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
+        let default_room_version =
+            config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
         Self(Arc::new(Parts {
             env,
+            accounts: Arc::new(accounts),
+            capabilities: Arc::new(Capabilities { default_room_version }),
             request_limits: RequestLimits {
                 body_bytes_max: config.limits.max_request_size,
                 json_depth_max: config.limits.limits.json_depth_max,
@@ -93,6 +113,10 @@ impl App {
 
     /// Finishes what was submitted to the store and closes it.
     pub async fn close(&self) {
+        let accounts = &self.0.accounts;
+        if let Err(error) = LastSeen::write(accounts, &accounts.last_seen.rest()).await {
+            tracing::warn!(%error, "where devices were last seen could not be written");
+        }
         self.0.env.store.close().await;
     }
 }
@@ -105,6 +129,38 @@ async fn open_engine(config: Database) -> Result<RocksEngine, millrace_store::Er
     task::spawn_blocking(move || RocksEngine::open(&config.database_path, &options))
         .await
         .expect("opening a database does not panic")
+}
+
+fn account_settings(config: &Config) -> accounts::Settings {
+    let (registration, lifetimes) = (&config.registration, &config.accounts);
+    let policy = |policy: &registration::Policy| Policy {
+        id: policy.id.clone(),
+        version: policy.version.clone(),
+        language: policy.language.clone(),
+        name: policy.name.clone(),
+        url: policy.url.clone(),
+    };
+    accounts::Settings {
+        registration: registration.allow_registration,
+        guests: registration.allow_guest_registration,
+        registration_token: registration.registration_token.clone(),
+        shared_secret: registration.registration_shared_secret.clone(),
+        terms: registration.terms.iter().map(policy).collect(),
+        lifetimes: Lifetimes {
+            refreshable_access_token: AccountsConfig::lifetime(
+                lifetimes.refreshable_access_token_lifetime_s,
+            ),
+            access_token: AccountsConfig::lifetime(lifetimes.access_token_lifetime_s),
+            refresh_token: AccountsConfig::lifetime(lifetimes.refresh_token_lifetime_s),
+            login_token: Duration::from_secs(lifetimes.login_token_lifetime_s),
+            uiaa_session: Duration::from_secs(lifetimes.uiaa_session_lifetime_s),
+        },
+        password_cost: PasswordCost {
+            memory_kib: config.password_hash.memory_kib,
+            iterations: config.password_hash.iterations,
+            parallelism: config.password_hash.parallelism,
+        },
+    }
 }
 
 fn rates(config: &RateLimits) -> Rates {
@@ -151,6 +207,8 @@ macro_rules! parts {
 
 parts! {
     env: Env,
+    accounts: AccountsPart,
+    capabilities: Arc<Capabilities>,
     request_limits: RequestLimits,
     rate_limiter: Arc<RateLimiter>,
     discovery: Arc<Discovery>,

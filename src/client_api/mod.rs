@@ -4,12 +4,21 @@
 //! takes the parts it needs, the authenticated user, and last the typed request
 //! ([`extract::Matrix`]); it returns a typed response or an [`error::ApiError`]. It only translates.
 
+mod account;
+mod account_limits;
+pub mod capabilities;
 pub mod client_ip;
+mod devices;
 pub mod discovery;
 pub mod error;
 pub mod extract;
+mod guest_access;
 mod json;
 pub mod limits;
+mod login;
+mod register;
+pub mod requester;
 pub mod router;
+mod synapse_admin;
 #[cfg(test)]
 mod tests;

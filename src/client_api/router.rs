@@ -14,12 +14,22 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{discovery, error::ApiError, extract::Matrix};
+use super::{
+    account, capabilities, devices, discovery, error::ApiError, extract::Matrix, login, register,
+    synapse_admin,
+};
 use crate::app::App;
 
 /// The whole client-server API, ready to be served.
 pub fn router(app: App) -> Router {
-    let families = Router::new().merge(discovery::routes());
+    let families = Router::new()
+        .merge(account::routes())
+        .merge(capabilities::routes())
+        .merge(devices::routes())
+        .merge(discovery::routes())
+        .merge(login::routes())
+        .merge(register::routes())
+        .merge(synapse_admin::routes());
     finish(families).with_state(app)
 }
 

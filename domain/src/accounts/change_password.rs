@@ -1,5 +1,6 @@
 //! Changing the password.
 
+use futures::future::FutureExt;
 use millrace_store::{Read, Tx, rows::account::Account, tables::ACCOUNTS};
 
 use super::{
@@ -43,18 +44,21 @@ pub async fn change_password(
 ) -> Result<(), ChangePasswordError> {
     let hash = &accounts.passwords.hash(&accounts.env, &new.password).await?;
     let user = &requester.user;
-    let write = |tx: Tx| async move {
-        confirm(&tx, requester).await?;
-        let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(AuthenticateError::Unknown)?;
-        let account = Account { password_hash: Some(hash.clone()), ..account };
-        tx.put(&ACCOUNTS, user, (), &account);
-        if new.log_out_others {
-            let mut others = all_devices(&tx, user).await?;
-            others.retain(|(id, _)| *id != requester.device);
-            sessions::end(&tx, user, &others).await?;
-            forget_what_devices_own(&tx, user, &others).await?;
+    let write = |tx: Tx| {
+        async move {
+            confirm(&tx, requester).await?;
+            let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(AuthenticateError::Unknown)?;
+            let account = Account { password_hash: Some(hash.clone()), ..account };
+            tx.put(&ACCOUNTS, user, (), &account);
+            if new.log_out_others {
+                let mut others = all_devices(&tx, user).await?;
+                others.retain(|(id, _)| *id != requester.device);
+                sessions::end(&tx, user, &others).await?;
+                forget_what_devices_own(&tx, user, &others).await?;
+            }
+            Ok(())
         }
-        Ok(())
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

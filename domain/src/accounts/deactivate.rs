@@ -4,6 +4,7 @@
 //! transactions as there are rooms, and goes on after a restart: whoever runs [`departing`] at the
 //! start leaves the rooms of each and then calls [`departed`].
 
+use futures::future::FutureExt;
 use millrace_store::{
     Node, Read, Result as StoreResult, Scan, Tx,
     rows::account::{Account, Deactivation},
@@ -51,21 +52,25 @@ pub async fn deactivate(
 ) -> Result<Departing, DeactivateError> {
     let user = &requester.user;
     let deactivation = &Deactivation { at_ms: accounts.now_ms(), erase };
-    let write = |tx: Tx| async move {
-        confirm(&tx, requester).await?;
-        let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(AuthenticateError::Unknown)?;
-        let account = Account { password_hash: None, deactivated: Some(*deactivation), ..account };
-        tx.put(&ACCOUNTS, user, (), &account);
-        tx.put(&DEPARTURES, Node, user, deactivation);
-        let ended = all_devices(&tx, user).await?;
-        sessions::end(&tx, user, &ended).await?;
-        forget_what_devices_own(&tx, user, &ended).await?;
-        if erase {
-            for field in PROFILE_FIELDS {
-                tx.delete(&PROFILES, user, field);
+    let write = |tx: Tx| {
+        async move {
+            confirm(&tx, requester).await?;
+            let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(AuthenticateError::Unknown)?;
+            let account =
+                Account { password_hash: None, deactivated: Some(*deactivation), ..account };
+            tx.put(&ACCOUNTS, user, (), &account);
+            tx.put(&DEPARTURES, Node, user, deactivation);
+            let ended = all_devices(&tx, user).await?;
+            sessions::end(&tx, user, &ended).await?;
+            forget_what_devices_own(&tx, user, &ended).await?;
+            if erase {
+                for field in PROFILE_FIELDS {
+                    tx.delete(&PROFILES, user, field);
+                }
             }
+            Ok::<_, DeactivateError>(())
         }
-        Ok::<_, DeactivateError>(())
+        .boxed()
     };
     accounts.env.store.transact(write).await?;
     Ok(Departing { user: user.clone(), erase })
@@ -96,9 +101,12 @@ pub async fn departing(accounts: &Accounts) -> StoreResult<Vec<Departing>> {
 /// # Errors
 /// Where the store fails.
 pub async fn departed(accounts: &Accounts, user: &UserId) -> StoreResult<()> {
-    let write = |tx: Tx| async move {
-        tx.delete(&DEPARTURES, Node, user);
-        Ok(())
+    let write = |tx: Tx| {
+        async move {
+            tx.delete(&DEPARTURES, Node, user);
+            Ok(())
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

@@ -1,5 +1,6 @@
 //! The devices of a user.
 
+use futures::future::FutureExt;
 use millrace_store::{
     Read, Result as StoreResult, Scan, Tx,
     rows::account::{Device, DeviceSeen},
@@ -96,16 +97,19 @@ pub async fn rename_device(
         return Err(DeviceError::NameTooLong);
     }
     let user = &requester.user;
-    let write = |tx: Tx| async move {
-        confirm(&tx, requester).await?;
-        let device = tx.get(&DEVICES, user, id).await?.ok_or(DeviceError::Unknown)?;
-        if name.is_none() || device.display_name.as_deref() == name {
-            return Ok(());
+    let write = |tx: Tx| {
+        async move {
+            confirm(&tx, requester).await?;
+            let device = tx.get(&DEVICES, user, id).await?.ok_or(DeviceError::Unknown)?;
+            if name.is_none() || device.display_name.as_deref() == name {
+                return Ok(());
+            }
+            let device = Device { display_name: name.map(str::to_owned), ..device };
+            sessions::put_device(&tx, user, id, &device).await?;
+            device_list_changed(&tx, user);
+            Ok(())
         }
-        let device = Device { display_name: name.map(str::to_owned), ..device };
-        sessions::put_device(&tx, user, id, &device).await?;
-        device_list_changed(&tx, user);
-        Ok(())
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }
@@ -120,13 +124,16 @@ pub async fn delete_devices(
     ids: &[OwnedDeviceId],
 ) -> Result<(), DeviceError> {
     let user = &requester.user;
-    let write = |tx: Tx| async move {
-        confirm(&tx, requester).await?;
-        let mut ended = all_devices(&tx, user).await?;
-        ended.retain(|(id, _)| ids.contains(id));
-        sessions::end(&tx, user, &ended).await?;
-        forget_what_devices_own(&tx, user, &ended).await?;
-        Ok(())
+    let write = |tx: Tx| {
+        async move {
+            confirm(&tx, requester).await?;
+            let mut ended = all_devices(&tx, user).await?;
+            ended.retain(|(id, _)| ids.contains(id));
+            sessions::end(&tx, user, &ended).await?;
+            forget_what_devices_own(&tx, user, &ended).await?;
+            Ok(())
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

@@ -2,8 +2,9 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use futures::future::FutureExt;
 use millrace_store::{
-    Read, Result,
+    Read, Result, Tx,
     rows::account::{DeviceSeen, TokenHash},
     tables::DEVICES_SEEN,
 };
@@ -86,15 +87,18 @@ impl LastSeen {
     pub async fn write(accounts: &Accounts, batch: &Batch) -> Result<()> {
         let store = &accounts.env.store;
         store
-            .transact(async |tx| {
-                for Sighting { user, device, at_ms, ip } in &batch.0 {
-                    let known = tx.get(&millrace_store::tables::DEVICES, user, device).await?;
-                    if known.is_some() {
-                        let seen = DeviceSeen { at_ms: *at_ms, ip: ip.to_string() };
-                        tx.put(&DEVICES_SEEN, user, device, &seen);
+            .transact(|tx: Tx| {
+                async move {
+                    for Sighting { user, device, at_ms, ip } in &batch.0 {
+                        let known = tx.get(&millrace_store::tables::DEVICES, user, device).await?;
+                        if known.is_some() {
+                            let seen = DeviceSeen { at_ms: *at_ms, ip: ip.to_string() };
+                            tx.put(&DEVICES_SEEN, user, device, &seen);
+                        }
                     }
+                    Ok(())
                 }
-                Ok(())
+                .boxed()
             })
             .await
     }

@@ -1,5 +1,6 @@
 //! Logging in, by password or by login token.
 
+use futures::future::FutureExt;
 use millrace_store::{
     Read, Tx,
     rows::account::Account,
@@ -59,12 +60,15 @@ pub async fn log_in_by_password(
     let user = named_user(accounts, name);
     let hash = &check_password(accounts, user.as_deref(), password).await?;
     let user = &user.ok_or(LogInError::WrongPassword)?;
-    let write = |tx: Tx| async move {
-        let account = tx.get(&ACCOUNTS, user, ()).await?;
-        // The password may have been changed while it was checked.
-        let same = |account: &Account| account.password_hash.as_ref() == Some(hash);
-        let account = account.filter(same).ok_or(LogInError::WrongPassword)?;
-        Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
+    let write = |tx: Tx| {
+        async move {
+            let account = tx.get(&ACCOUNTS, user, ()).await?;
+            // The password may have been changed while it was checked.
+            let same = |account: &Account| account.password_hash.as_ref() == Some(hash);
+            let account = account.filter(same).ok_or(LogInError::WrongPassword)?;
+            Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }
@@ -100,18 +104,21 @@ pub async fn log_in_by_token(
     device: &NewDevice,
 ) -> Result<Login, LogInError> {
     let hash = hash_token(token);
-    let write = |tx: Tx| async move {
-        let row = tx.get(&LOGIN_TOKENS, hash, ()).await?.ok_or(LogInError::LoginToken)?;
-        if is_over(Some(row.expires_ms), accounts.now_ms()) {
-            return Err(LogInError::LoginToken);
+    let write = |tx: Tx| {
+        async move {
+            let row = tx.get(&LOGIN_TOKENS, hash, ()).await?.ok_or(LogInError::LoginToken)?;
+            if is_over(Some(row.expires_ms), accounts.now_ms()) {
+                return Err(LogInError::LoginToken);
+            }
+            let account = tx.get(&ACCOUNTS, &row.user, ()).await?.ok_or(LogInError::LoginToken)?;
+            tx.delete(&LOGIN_TOKENS, hash, ());
+            if let Some(mut issuer) = tx.get(&DEVICES, &row.user, &row.device).await? {
+                issuer.login_token.take_if(|held| *held == hash);
+                sessions::put_device(&tx, &row.user, &row.device, &issuer).await?;
+            }
+            Ok(sessions::begin(accounts, &tx, &row.user, &account, device).await?)
         }
-        let account = tx.get(&ACCOUNTS, &row.user, ()).await?.ok_or(LogInError::LoginToken)?;
-        tx.delete(&LOGIN_TOKENS, hash, ());
-        if let Some(mut issuer) = tx.get(&DEVICES, &row.user, &row.device).await? {
-            issuer.login_token.take_if(|held| *held == hash);
-            sessions::put_device(&tx, &row.user, &row.device, &issuer).await?;
-        }
-        Ok(sessions::begin(accounts, &tx, &row.user, &account, device).await?)
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

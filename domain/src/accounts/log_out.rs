@@ -1,5 +1,6 @@
 //! Ending sessions.
 
+use futures::future::FutureExt;
 use millrace_store::{Read, Result, Tx, tables::DEVICES};
 use ruma::UserId;
 
@@ -15,11 +16,14 @@ use super::{
 /// Where the store fails.
 pub async fn log_out(accounts: &Accounts, requester: &Requester) -> Result<()> {
     let Requester { user, device: id, .. } = requester;
-    let write = |tx: Tx| async move {
-        let device = tx.get(&DEVICES, user, id).await?;
-        let ended: Vec<_> = device.map(|device| (id.clone(), device)).into_iter().collect();
-        sessions::end(&tx, user, &ended).await?;
-        forget_what_devices_own(&tx, user, &ended).await
+    let write = |tx: Tx| {
+        async move {
+            let device = tx.get(&DEVICES, user, id).await?;
+            let ended: Vec<_> = device.map(|device| (id.clone(), device)).into_iter().collect();
+            sessions::end(&tx, user, &ended).await?;
+            forget_what_devices_own(&tx, user, &ended).await
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }
@@ -29,10 +33,13 @@ pub async fn log_out(accounts: &Accounts, requester: &Requester) -> Result<()> {
 /// # Errors
 /// Where the store fails.
 pub async fn log_out_everywhere(accounts: &Accounts, user: &UserId) -> Result<()> {
-    let write = |tx: Tx| async move {
-        let ended = all_devices(&tx, user).await?;
-        sessions::end(&tx, user, &ended).await?;
-        forget_what_devices_own(&tx, user, &ended).await
+    let write = |tx: Tx| {
+        async move {
+            let ended = all_devices(&tx, user).await?;
+            sessions::end(&tx, user, &ended).await?;
+            forget_what_devices_own(&tx, user, &ended).await
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::FutureExt;
 use millrace_store::{
     Read, Tx,
     rows::account::LoginToken,
@@ -35,20 +36,23 @@ pub async fn issue_login_token(
 ) -> Result<(String, Duration), LoginTokenError> {
     let lifetime = accounts.settings.lifetimes.login_token;
     let Requester { user, device: id, .. } = requester;
-    let write = |tx: Tx| async move {
-        confirm(&tx, requester).await?;
-        let device = tx.get(&DEVICES, user, id).await?;
-        let mut device = device.ok_or(AuthenticateError::Unknown)?;
-        if let Some(earlier) = device.login_token.take() {
-            tx.delete(&LOGIN_TOKENS, earlier, ());
+    let write = |tx: Tx| {
+        async move {
+            confirm(&tx, requester).await?;
+            let device = tx.get(&DEVICES, user, id).await?;
+            let mut device = device.ok_or(AuthenticateError::Unknown)?;
+            if let Some(earlier) = device.login_token.take() {
+                tx.delete(&LOGIN_TOKENS, earlier, ());
+            }
+            let (text, hash) = new_token(&accounts.env, TokenKind::Login);
+            let expires_ms = expiry_ms(accounts.now_ms(), lifetime);
+            let row = LoginToken { user: user.clone(), device: id.clone(), expires_ms };
+            tx.put(&LOGIN_TOKENS, hash, (), &row);
+            device.login_token = Some(hash);
+            sessions::put_device(&tx, user, id, &device).await?;
+            Ok((text, lifetime))
         }
-        let (text, hash) = new_token(&accounts.env, TokenKind::Login);
-        let expires_ms = expiry_ms(accounts.now_ms(), lifetime);
-        let row = LoginToken { user: user.clone(), device: id.clone(), expires_ms };
-        tx.put(&LOGIN_TOKENS, hash, (), &row);
-        device.login_token = Some(hash);
-        sessions::put_device(&tx, user, id, &device).await?;
-        Ok((text, lifetime))
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

@@ -38,7 +38,7 @@ pub use self::{
     log_in::{LogInError, log_in_by_password, log_in_by_token, named_user},
     log_out::{log_out, log_out_everywhere},
     login_token::{LoginTokenError, issue_login_token},
-    password::{PasswordCost, Passwords},
+    password::{HashError, PasswordCost, Passwords},
     refresh::{RefreshError, refresh},
     register::{
         Credentials, NewAccount, RegisterError, Registered, check_available, register,

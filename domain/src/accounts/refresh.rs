@@ -3,6 +3,7 @@
 //! A client may lose our answer. So the tokens before stay good until one of the new ones is used;
 //! only then is it certain that they arrived (client-server API, "Refreshing access tokens").
 
+use futures::future::FutureExt;
 use millrace_store::{
     Read, Tx,
     rows::account::{Device, TokenHash},
@@ -36,21 +37,24 @@ pub enum RefreshError {
 /// As [`RefreshError`] says.
 pub async fn refresh(accounts: &Accounts, refresh_token: &str) -> Result<Login, RefreshError> {
     let hash = hash_token(refresh_token);
-    let write = |tx: Tx| async move {
-        let row = tx.get(&REFRESH_TOKENS, hash, ()).await?.ok_or(RefreshError::Unknown)?;
-        if is_over(row.expires_ms, accounts.now_ms()) {
-            return Err(RefreshError::Expired);
+    let write = |tx: Tx| {
+        async move {
+            let row = tx.get(&REFRESH_TOKENS, hash, ()).await?.ok_or(RefreshError::Unknown)?;
+            if is_over(row.expires_ms, accounts.now_ms()) {
+                return Err(RefreshError::Expired);
+            }
+            let (user, id) = (&row.user, &row.device);
+            let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(RefreshError::Unknown)?;
+            let device = tx.get(&DEVICES, user, id).await?.ok_or(RefreshError::Unknown)?;
+            // Its use proves that it arrived, together with its access token.
+            let mut device = keep_only(&tx, device, row.access_token, Some(hash));
+            let tokens = Tokens { refreshes: true, guest: account.guest, admin: account.admin };
+            let login = sessions::issue(accounts, &tx, (user, id), &mut device, tokens);
+            note_unproven(&tx, &device).await?;
+            sessions::put_device(&tx, user, id, &device).await?;
+            Ok(login)
         }
-        let (user, id) = (&row.user, &row.device);
-        let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(RefreshError::Unknown)?;
-        let device = tx.get(&DEVICES, user, id).await?.ok_or(RefreshError::Unknown)?;
-        // Its use proves that it arrived, together with its access token.
-        let mut device = keep_only(&tx, device, row.access_token, Some(hash));
-        let tokens = Tokens { refreshes: true, guest: account.guest, admin: account.admin };
-        let login = sessions::issue(accounts, &tx, (user, id), &mut device, tokens);
-        note_unproven(&tx, &device).await?;
-        sessions::put_device(&tx, user, id, &device).await?;
-        Ok(login)
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }
@@ -72,27 +76,30 @@ async fn note_unproven(tx: &Tx, device: &Device) -> millrace_store::Result<()> {
 /// token that may still be in use by requests under way counts as expired, not as unknown, lest a
 /// client takes it for the end of its session.
 pub(super) async fn prove(accounts: &Accounts, hash: TokenHash) -> Result<(), AuthenticateError> {
-    let write = |tx: Tx| async move {
-        let row = tx.get(&ACCESS_TOKENS, hash, ()).await?;
-        let mut row = row.ok_or(AuthenticateError::Unknown)?;
-        let Some(refresh) = row.unproven_with.take() else { return Ok(()) };
-        let device = tx.get(&DEVICES, &row.user, &row.device).await?;
-        let device = device.ok_or(AuthenticateError::Unknown)?;
-        let before: Vec<_> =
-            device.access_tokens.iter().copied().filter(|other| *other != hash).collect();
-        let mut device = keep_only(&tx, device, hash, Some(refresh));
-        if let Some(previous) = before.last()
-            && let Some(mut old) = tx.unprotected().get(&ACCESS_TOKENS, previous, ()).await?
-        {
-            let now_ms = accounts.now_ms();
-            old.expires_ms = Some(old.expires_ms.map_or(now_ms, |end| end.min(now_ms)));
-            old.unproven_with = None;
-            tx.put(&ACCESS_TOKENS, previous, (), &old);
-            device.access_tokens.insert(0, *previous);
+    let write = |tx: Tx| {
+        async move {
+            let row = tx.get(&ACCESS_TOKENS, hash, ()).await?;
+            let mut row = row.ok_or(AuthenticateError::Unknown)?;
+            let Some(refresh) = row.unproven_with.take() else { return Ok(()) };
+            let device = tx.get(&DEVICES, &row.user, &row.device).await?;
+            let device = device.ok_or(AuthenticateError::Unknown)?;
+            let before: Vec<_> =
+                device.access_tokens.iter().copied().filter(|other| *other != hash).collect();
+            let mut device = keep_only(&tx, device, hash, Some(refresh));
+            if let Some(previous) = before.last()
+                && let Some(mut old) = tx.unprotected().get(&ACCESS_TOKENS, previous, ()).await?
+            {
+                let now_ms = accounts.now_ms();
+                old.expires_ms = Some(old.expires_ms.map_or(now_ms, |end| end.min(now_ms)));
+                old.unproven_with = None;
+                tx.put(&ACCESS_TOKENS, previous, (), &old);
+                device.access_tokens.insert(0, *previous);
+            }
+            tx.put(&ACCESS_TOKENS, hash, (), &row);
+            sessions::put_device(&tx, &row.user, &row.device, &device).await?;
+            Ok(())
         }
-        tx.put(&ACCESS_TOKENS, hash, (), &row);
-        sessions::put_device(&tx, &row.user, &row.device, &device).await?;
-        Ok(())
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }

@@ -1,5 +1,6 @@
 //! Creating accounts.
 
+use futures::future::FutureExt;
 use millrace_store::{
     Read, Tx,
     rows::account::Account,
@@ -131,7 +132,7 @@ pub async fn register(accounts: &Accounts, new: NewAccount) -> Result<Registered
         deactivated: None,
     };
     let (new, user, account) = (&new, &user, &account);
-    let write = |tx| async move { create(accounts, &tx, user, account, new).await };
+    let write = |tx: Tx| async move { create(accounts, &tx, user, account, new).await }.boxed();
     let login = accounts.env.store.transact(write).await?;
     Ok(Registered { user: user.clone(), login })
 }
@@ -176,16 +177,19 @@ pub async fn upgrade_guest(
     let user = &parse_username(username, &accounts.env.identity.name)?;
     let (token, now_ms) = (hash_token(guest_token), accounts.now_ms());
     let hash = &accounts.passwords.hash(&accounts.env, password).await?;
-    let write = |tx: Tx| async move {
-        let row = tx.get(&ACCESS_TOKENS, token, ()).await?;
-        let account = tx.get(&ACCOUNTS, user, ()).await?;
-        let good = row.is_some_and(|row| row.user == *user && !is_over(row.expires_ms, now_ms));
-        let account = account.filter(|account| good && account.guest);
-        let account = account.ok_or(RegisterError::NotThatGuest)?;
-        let account = Account { guest: false, password_hash: Some(hash.clone()), ..account };
-        tx.put(&ACCOUNTS, user, (), &account);
-        rewrite_tokens(&tx, user, &account).await?;
-        Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
+    let write = |tx: Tx| {
+        async move {
+            let row = tx.get(&ACCESS_TOKENS, token, ()).await?;
+            let account = tx.get(&ACCOUNTS, user, ()).await?;
+            let good = row.is_some_and(|row| row.user == *user && !is_over(row.expires_ms, now_ms));
+            let account = account.filter(|account| good && account.guest);
+            let account = account.ok_or(RegisterError::NotThatGuest)?;
+            let account = Account { guest: false, password_hash: Some(hash.clone()), ..account };
+            tx.put(&ACCOUNTS, user, (), &account);
+            rewrite_tokens(&tx, user, &account).await?;
+            Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
+        }
+        .boxed()
     };
     accounts.env.store.transact(write).await
 }
