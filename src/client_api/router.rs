@@ -139,7 +139,6 @@ fn allow_browsers(headers: &mut HeaderMap) {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the layer's")]
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
         .downcast_ref::<String>()

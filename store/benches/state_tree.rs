@@ -1,5 +1,6 @@
 //! Cost follows change: one change, one lookup and the diff of two states that differ in ten
 //! entries, in rooms of 1,000, 10,000 and 100,000 members. Prints what one change writes, too.
+#![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
 use std::{collections::HashMap, convert::Infallible, hint::black_box};
 

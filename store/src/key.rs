@@ -165,7 +165,7 @@ impl<K, T: KeyRef<K> + ?Sized> KeyRef<K> for &T {}
 macro_rules! tuple_keys {
     ($($name:ident $key:ident),*) => {
         impl<$($name: EncodeKey),*> EncodeKey for ($($name,)*) {
-            #[allow(non_snake_case)]
+            #[expect(non_snake_case, reason = "a type parameter names the field of its type")]
             fn encode(&self, out: &mut Vec<u8>) {
                 let ($($name,)*) = self;
                 $($name.encode(out);)*

@@ -152,6 +152,7 @@ pub struct TableInfo {
 /// A table: `(partition P, key K) -> V`.
 pub struct Table<P, K, V> {
     info: TableInfo,
+    #[expect(clippy::type_complexity, reason = "a table owns none of its types")]
     types: PhantomData<fn() -> (P, K, V)>,
 }
 

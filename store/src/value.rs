@@ -5,7 +5,10 @@
 pub trait Value: Sized + Send + 'static {
     /// Appends the encoding to `out`.
     fn encode(&self, out: &mut Vec<u8>);
-    /// Reads it back; the reason in words where `bytes` are not of this form.
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// The reason in words where `bytes` are not of this form.
     fn decode(bytes: &[u8]) -> Result<Self, String>;
 }
 
@@ -30,6 +33,9 @@ pub fn encode_serde<T: serde::Serialize>(value: &T, out: &mut Vec<u8>) {
 }
 
 /// Reads MessagePack; used by [`serde_value!`].
+///
+/// # Errors
+/// The reason in words where `bytes` are not of this form.
 pub fn decode_serde<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }

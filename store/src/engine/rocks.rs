@@ -93,7 +93,6 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> Error {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn engine_error(error: rocksdb::Error) -> Error {
     Error::Engine(error.to_string().into())
 }

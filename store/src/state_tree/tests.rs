@@ -376,7 +376,7 @@ fn a_node_below_the_end_of_all_paths_is_an_error() {
         let skip = std::iter::repeat_n(0, layout::DIGITS / 2).collect();
         let children = [(0, child), (1, child)].into_iter().collect();
         let parts = node::InnerParts { skip, total, children };
-        let node = node::Node::inner(&hasher, &parts);
+        let node = Node::inner(&hasher, &parts);
         child = node.hash();
         bench.rows.rows.lock().insert(node.hash(), node.bytes().to_vec());
     }

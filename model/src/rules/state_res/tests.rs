@@ -43,6 +43,7 @@ impl Forks {
         self.events.lock().unwrap().get(id).cloned()
     }
 
+    #[expect(clippy::too_many_arguments, reason = "an event's fields")]
     fn make(
         &self,
         state: &StateMap,
@@ -74,6 +75,7 @@ impl Forks {
     }
 
     /// Sends a state event upon `state`; whether the auth rules let it change the state.
+    #[expect(clippy::too_many_arguments, reason = "an event's fields")]
     fn send(
         &self,
         state: &mut StateMap,
