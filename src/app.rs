@@ -1,6 +1,6 @@
 //! The only place that builds concrete things: leaves first, then what stands on them.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
 use millrace_domain::{
@@ -29,6 +29,9 @@ use crate::{
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
 };
+
+/// How the system says that a disk is full; the engine passes it on in its own words.
+const NO_SPACE: &str = "No space left on device";
 
 /// What the server consists of. Handlers never see it whole: they ask for a part by its type with
 /// `State<Part>`, for which [`App`] implements [`FromRef`].
@@ -64,6 +67,11 @@ pub enum StartError {
     /// The configuration has no valid `server_name`.
     #[error("server_name: must be set")]
     NoServerName,
+    /// There is no room for the database.
+    #[error(
+        "the disk that holds {0} is full: make room and start again; nothing acknowledged is lost"
+    )]
+    DiskFull(PathBuf),
     /// The database cannot be opened.
     #[error(transparent)]
     Store(#[from] millrace_store::Error),
@@ -121,14 +129,22 @@ impl App {
     }
 }
 
-async fn open_engine(config: Database) -> Result<RocksEngine, millrace_store::Error> {
+async fn open_engine(config: Database) -> Result<RocksEngine, StartError> {
     let options = RocksOptions {
         block_cache_bytes: (config.rocksdb_cache_mib as usize) << 20,
         ..RocksOptions::default()
     };
-    task::spawn_blocking(move || RocksEngine::open(&config.database_path, &options))
-        .await
-        .expect("opening a database does not panic")
+    let path = config.database_path;
+    task::spawn_blocking(move || {
+        RocksEngine::open(&path, &options).map_err(|error| match error {
+            millrace_store::Error::Engine(reason) if reason.contains(NO_SPACE) => {
+                StartError::DiskFull(path)
+            }
+            other => other.into(),
+        })
+    })
+    .await
+    .expect("opening a database does not panic")
 }
 
 fn account_settings(config: &Config) -> accounts::Settings {

@@ -232,3 +232,25 @@ fn registering_on_a_server_that_does_not_run_says_so() {
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("does not run at 127.0.0.1:1"));
 }
+
+#[test]
+fn a_full_disk_is_a_sentence() {
+    let place = Place::new();
+    let mount = format!("mount -t tmpfs -o size=16k none {:?} && exec \"$@\"", place.folder.path());
+    let config = "server_name = \"a.test\"\nport = 0\n";
+    let in_namespace = |script: &str, arguments: &[&str]| {
+        let script = ["-rm", "sh", "-c", script, "sh"];
+        Command::new("unshare").args(script).args(arguments).stdin(Stdio::null()).output()
+    };
+    if !in_namespace("true", &[]).is_ok_and(|output| output.status.success()) {
+        eprintln!("not tested: a small disk needs `unshare` and the permission to mount");
+        return;
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let file = outside.path().join("conduit.toml");
+    fs::write(&file, format!("{config}database_path = {:?}", place.path("data"))).unwrap();
+    let serve = [env!("CARGO_BIN_EXE_millrace"), "serve", "--config", file.to_str().unwrap()];
+    let output = in_namespace(&mount, &serve).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && errors.contains("is full: make room"), "{errors}");
+}
