@@ -6,8 +6,11 @@
 
 pub mod accounts;
 mod env;
+pub mod ephemeral;
+pub mod presence;
 pub mod rooms;
 #[cfg(test)]
 mod testing;
+pub mod typing;
 
 pub use env::{Clock, Env, Identity, Random};

@@ -1,0 +1,54 @@
+//! Waking those who are shown a change of presence.
+
+use std::sync::Arc;
+
+use millrace_store::{PartitionId, Read, Scan, tables::USER_ROOMS};
+use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
+
+use super::{Changed, Presence, State};
+
+/// Nobody's presence is announced in more rooms than so many.
+const ROOMS_MAX: usize = 10_000;
+
+impl Presence {
+    /// Counts a change, and announces it in the rooms of its user, and to the user.
+    pub(super) async fn announce(&self, changed: Option<Changed>) -> millrace_store::Result<()> {
+        let Some(Changed(user)) = changed else { return Ok(()) };
+        let rooms = self.joined_rooms(&user).await?;
+        self.stamp(&user, &rooms);
+        let own = PartitionId::of::<OwnedUserId>(&user);
+        self.env.store.watchers().announce(rooms.iter().copied().chain([own]));
+        Ok(())
+    }
+
+    /// The change and its rooms at once, so that no reader passes it by for not sharing a room.
+    fn stamp(&self, user: &UserId, rooms: &Arc<[PartitionId]>) {
+        let mut state = self.state.lock();
+        let State { users, changes, .. } = &mut *state;
+        let Some(record) = users.get_mut(user) else { return };
+        record.rooms = Arc::clone(rooms);
+        let stamp = self.clock.tick();
+        changes.remove(&std::mem::replace(&mut record.changed, stamp));
+        changes.insert(stamp, user.to_owned());
+    }
+
+    async fn joined_rooms(&self, user: &UserId) -> millrace_store::Result<Arc<[PartitionId]>> {
+        let snapshot = self.env.store.snapshot();
+        let rooms = snapshot.scan(&USER_ROOMS, user, Scan::all().limit(ROOMS_MAX)).await?;
+        let joined = rooms.iter().filter(|(_, row)| row.membership == MembershipState::Join);
+        Ok(joined.map(|(room, _)| PartitionId::of::<OwnedRoomId>(room)).collect())
+    }
+
+    /// Whether two users share a room, so that one may see the other's presence.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn is_visible(&self, reader: &UserId, of: &UserId) -> millrace_store::Result<bool> {
+        if reader == of {
+            return Ok(true);
+        }
+        let mine = self.joined_rooms(reader).await?;
+        let theirs = self.joined_rooms(of).await?;
+        Ok(theirs.iter().any(|room| mine.contains(room)))
+    }
+}
