@@ -15,7 +15,9 @@ use crate::{
             RegistrationToken, TokenHash,
         },
         receipt::{Receipt, Unread},
-        room::{Alias, EventHeader, Member, Relation, RoomHead, TimelineRow, UserRoom},
+        room::{
+            Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, TimelineRow, UserRoom,
+        },
         user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
     },
     state_tree::layout::HASH_LEN,
@@ -79,6 +81,9 @@ pub const PUBLISHED_ROOMS: Table<Node, OwnedRoomId, ()> = Table::new(24, "publis
 /// `(device, endpoint, transaction ID) -> event ID` of what a user's device has sent.
 pub const TRANSACTIONS: Table<OwnedUserId, (OwnedDeviceId, String, String), OwnedEventId> =
     Table::new(25, "transactions");
+/// `event ID -> EventTransaction` of what a user's devices have sent under transaction IDs.
+pub const EVENT_TXNS: Table<OwnedUserId, OwnedEventId, EventTransaction> =
+    Table::new(26, "event_txns");
 
 /// `(user, kind of receipt, thread) -> Receipt`: how far members have read. The kind is
 /// `ReceiptKind::id`; the thread is `""` (all), `"main"`, or the event ID of a root.

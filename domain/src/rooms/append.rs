@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use millrace_model::{
-    ClientForm, Pdu,
+    Pdu,
     pdu::InvalidPdu,
     relations::Relation as RelatesTo,
     rules::{
@@ -177,9 +177,10 @@ impl RoomTx<'_> {
     async fn write(&mut self, pdu: Pdu) -> Result<Arc<Event>, AppendError> {
         let number = self.numbers.next().expect("as many numbers were drawn as events are made");
         let (tx, room) = (self.tx, self.room_id.clone());
-        let event = Arc::new(Event { number, client: ClientForm::new(&pdu, self.rules), pdu });
+        let event = Arc::new(Event::new(number, pdu, self.rules));
         self.rooms.events.insert(&event);
         let before = self.head.root;
+        let replaces = self.replaced_by(&event).await?;
         self.head.last += 1;
         if self.head.create == 0 {
             self.head.create = number;
@@ -201,12 +202,20 @@ impl RoomTx<'_> {
             soft_failed: false,
             redacted_by: None,
             related: false,
+            replaces,
         };
         tx.put(&EVENT_HEADERS, &room, number, &header);
         let row = TimelineRow { event: number, before, after: self.head.root };
         tx.put(&TIMELINE, &room, (n, 0), &row);
         self.head.extremities = vec![event.pdu.reference(self.rules)?];
         Ok(event)
+    }
+
+    /// The state event whose place a new event takes.
+    async fn replaced_by(&self, event: &Event) -> Result<Option<u64>, AppendError> {
+        let Some(state_key) = event.pdu.state_key.as_deref() else { return Ok(None) };
+        let place = (event.pdu.kind.to_string(), state_key);
+        Ok(self.tx.get(&CURRENT_STATE, &self.room_id, place).await?)
     }
 
     async fn write_state(&mut self, event: &Event, state_key: &str) -> Result<(), AppendError> {
@@ -254,6 +263,12 @@ impl RoomTx<'_> {
             sender: event.pdu.sender.clone(),
             n: self.head.last,
             was_joined: joins || old.as_ref().is_some_and(|old| old.was_joined),
+            left: match old {
+                Some(old) if !joins && old.membership == MembershipState::Join => {
+                    Some(self.head.last)
+                }
+                old => old.and_then(|old| old.left),
+            },
             forgotten: false,
             stripped,
         };

@@ -1,16 +1,20 @@
 //! Events by number. What is cached here never changes: redactions are applied by the reader.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lru::LruCache;
-use millrace_model::{ClientForm, Pdu, pdu::InvalidPdu, rules::room_version};
+use millrace_model::{
+    ClientForm, Pdu,
+    pdu::InvalidPdu,
+    rules::{redaction, room_version},
+};
 use millrace_store::{
     Read,
     rows::room::EventHeader,
     tables::{EVENT_HEADERS, EVENT_NUMBERS, EVENTS},
 };
 use parking_lot::Mutex;
-use ruma::{EventId, RoomId, RoomVersionId};
+use ruma::{EventId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
 
 const SHARDS: usize = 16;
 
@@ -23,6 +27,38 @@ pub struct Event {
     pub pdu: Pdu,
     /// What clients are sent.
     pub client: ClientForm,
+    /// The same once it is redacted, made when first asked for.
+    redacted: OnceLock<Redacted>,
+}
+
+/// What is left of an event once it is redacted.
+#[derive(Debug)]
+pub struct Redacted {
+    /// The event without what redaction takes away.
+    pub pdu: Pdu,
+    /// What clients are sent of it.
+    pub client: ClientForm,
+}
+
+impl Event {
+    /// An event and its client form.
+    #[must_use]
+    pub fn new(number: u64, pdu: Pdu, rules: &RoomVersionRules) -> Self {
+        Self { number, client: ClientForm::new(&pdu, rules), pdu, redacted: OnceLock::new() }
+    }
+
+    /// What is left of it once it is redacted.
+    ///
+    /// # Errors
+    /// Where what is left no longer parses, which no accepted event causes.
+    pub fn redacted(&self, rules: &RoomVersionRules) -> Result<&Redacted, InvalidPdu> {
+        if let Some(redacted) = self.redacted.get() {
+            return Ok(redacted);
+        }
+        let pdu = redaction::redacted(&self.pdu, rules)?;
+        let client = ClientForm::new(&pdu, rules);
+        Ok(self.redacted.get_or_init(|| Redacted { pdu, client }))
+    }
 }
 
 /// Why events cannot be loaded.
@@ -149,8 +185,7 @@ impl Events {
             let (body, header) = body.zip(header).ok_or_else(missing)?;
             let mut pdu = Pdu::from_stored(body.into(), header.event_id, room.to_owned(), rules)?;
             pdu.rejected = header.rejected;
-            let event =
-                Arc::new(Event { number: *number, client: ClientForm::new(&pdu, rules), pdu });
+            let event = Arc::new(Event::new(*number, pdu, rules));
             self.insert(&event);
             events.push(event);
         }

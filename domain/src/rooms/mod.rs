@@ -3,16 +3,22 @@
 //! Start at [`RoomTx`]: an open room within a transaction, to which events are appended.
 
 mod append;
+mod bundle;
 pub mod events;
+mod render;
 mod room_tx;
 pub mod send;
 pub mod states;
+#[cfg(test)]
+pub(crate) mod test_room;
+mod view;
 
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
     room_tx::{Numbers, RoomTx},
     states::States,
+    view::{ReadError, RoomView, Seen, Viewer},
 };
 use crate::Env;
 

@@ -84,6 +84,9 @@ pub struct EventHeader {
     /// Whether other events relate to it, so that a reader looks for them.
     #[serde(default)]
     pub related: bool,
+    /// Number of the state event that it took the place of, in the state before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u64>,
 }
 
 /// Somebody's membership of a room, as the current state has it.
@@ -109,6 +112,10 @@ pub struct UserRoom {
     /// Whether the user was ever joined: then they may read up to their leaving.
     #[serde(default)]
     pub was_joined: bool,
+    /// `n` of the member event that last ended their being joined; what they see ends there
+    /// until they join again.
+    #[serde(default)]
+    pub left: Option<i64>,
     /// Left and forgotten: neither listed nor readable.
     #[serde(default)]
     pub forgotten: bool,
@@ -142,4 +149,13 @@ pub struct Alias {
     pub creator: OwnedUserId,
 }
 
-serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias);
+/// Under which transaction ID an event was sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventTransaction {
+    /// The device that sent it.
+    pub device: ruma::OwnedDeviceId,
+    /// The client's transaction ID.
+    pub id: String,
+}
+
+serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias, EventTransaction);

@@ -1,0 +1,267 @@
+//! Events as a client receives them: the shared client form with the viewer's own `unsigned`.
+
+use std::{fmt::Write, sync::Arc};
+
+use futures::{FutureExt, future::BoxFuture};
+use millrace_model::{ClientForm, client_event::RoomIdField};
+use millrace_store::{
+    Read,
+    rows::room::{EventHeader, EventTransaction},
+    tables::{EVENT_HEADERS, EVENT_TXNS},
+};
+use rustc_hash::FxHashMap;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Event,
+    view::{ReadError, RoomView, Seen},
+};
+
+/// What the `unsigned` of several events refers to, read at once.
+struct Referred {
+    /// Redactions, and the state events that others replaced.
+    events: FxHashMap<u64, Arc<Event>>,
+    /// Headers of the replaced state events: they may be redacted too.
+    replaced: FxHashMap<u64, EventHeader>,
+    /// For each event rendered, the request that made it, where the viewer's device did.
+    txns: Vec<Option<EventTransaction>>,
+    /// For each event rendered, its `m.relations`.
+    relations: Vec<Option<String>>,
+}
+
+impl RoomView<'_> {
+    /// The events as the viewer's device receives them, in their order.
+    ///
+    /// # Errors
+    /// Where what an event's `unsigned` refers to cannot be read.
+    pub fn render<'s>(
+        &'s self,
+        seen: &'s [Seen],
+        room_id: RoomIdField,
+    ) -> BoxFuture<'s, Result<Vec<Box<RawValue>>, ReadError>> {
+        async move {
+            let referred = self.refer(seen).await?;
+            let mut rendered = Vec::with_capacity(seen.len());
+            for (place, seen) in seen.iter().enumerate() {
+                let unsigned = self.unsigned(seen, place, &referred)?;
+                let mut text = String::new();
+                self.form(&seen.event, &seen.header)?.write_to(&mut text, Some(&unsigned), room_id);
+                rendered.push(RawValue::from_string(text).expect("assembled from valid JSON"));
+            }
+            Ok(rendered)
+        }
+        .boxed()
+    }
+
+    /// One event, as [`RoomView::render`].
+    ///
+    /// # Errors
+    /// As [`RoomView::render`].
+    pub async fn render_one(
+        &self,
+        seen: &Seen,
+        room_id: RoomIdField,
+    ) -> Result<Box<RawValue>, ReadError> {
+        let mut rendered = self.render(std::slice::from_ref(seen), room_id).await?;
+        Ok(rendered.pop().expect("as many as were given"))
+    }
+
+    fn form<'e>(
+        &self,
+        event: &'e Event,
+        header: &EventHeader,
+    ) -> Result<&'e ClientForm, ReadError> {
+        match header.redacted_by {
+            Some(_) => Ok(&event.redacted(self.rules)?.client),
+            None => Ok(&event.client),
+        }
+    }
+
+    async fn refer(&self, seen: &[Seen]) -> Result<Referred, ReadError> {
+        let replaced: Vec<u64> = seen.iter().filter_map(|seen| seen.header.replaces).collect();
+        let redactions = seen.iter().filter_map(|seen| seen.header.redacted_by);
+        let numbers: Vec<u64> = redactions.chain(replaced.iter().copied()).collect();
+        let events = self.load_events(&numbers).await?;
+        let headers =
+            self.snapshot.get_many(&EVENT_HEADERS, self.room_id, replaced.iter().copied()).await?;
+        let headers = headers.into_iter().flatten();
+        Ok(Referred {
+            events: numbers.into_iter().zip(events).collect(),
+            replaced: replaced.into_iter().zip(headers).collect(),
+            txns: self.transactions(seen).await?,
+            relations: self.bundles(seen).await?,
+        })
+    }
+
+    async fn transactions(
+        &self,
+        seen: &[Seen],
+    ) -> Result<Vec<Option<EventTransaction>>, ReadError> {
+        let mut txns = vec![None; seen.len()];
+        let Some(device) = &self.viewer.device else { return Ok(txns) };
+        let own =
+            |seen: &Seen| seen.membership.is_some() && seen.event.pdu.sender == self.viewer.user;
+        let places: Vec<usize> =
+            seen.iter().enumerate().filter(|(_, seen)| own(seen)).map(|(at, _)| at).collect();
+        if places.is_empty() {
+            return Ok(txns);
+        }
+        let ids = places.iter().map(|at| &*seen[*at].event.pdu.event_id);
+        let rows = self.snapshot.get_many(&EVENT_TXNS, &self.viewer.user, ids).await?;
+        for (at, row) in places.into_iter().zip(rows) {
+            txns[at] = row.filter(|row| row.device == *device);
+        }
+        Ok(txns)
+    }
+
+    fn age_ms(&self, event: &Event) -> u64 {
+        let now = self.rooms.env.now().0;
+        now.saturating_sub(event.pdu.origin_server_ts.0).into()
+    }
+
+    /// The text of an event's `unsigned`.
+    fn unsigned(
+        &self,
+        seen: &Seen,
+        place: usize,
+        referred: &Referred,
+    ) -> Result<String, ReadError> {
+        let mut text = format!("{{\"age\":{}", self.age_ms(&seen.event));
+        if let Some(membership) = &seen.membership {
+            push(&mut text, "membership", membership);
+        }
+        if let Some(txn) = &referred.txns[place] {
+            push(&mut text, "transaction_id", &txn.id);
+        }
+        self.push_replaced(&mut text, seen, referred)?;
+        let redaction = seen.header.redacted_by.and_then(|number| referred.events.get(&number));
+        if let Some(redaction) = redaction {
+            text.push_str(",\"redacted_because\":");
+            let unsigned = format!("{{\"age\":{}}}", self.age_ms(redaction));
+            redaction.client.write_to(&mut text, Some(&unsigned), RoomIdField::Present);
+        }
+        if let Some(relations) = &referred.relations[place] {
+            text.push_str(",\"m.relations\":");
+            text.push_str(relations);
+        }
+        text.push('}');
+        Ok(text)
+    }
+
+    /// What a state event replaced.
+    fn push_replaced(
+        &self,
+        text: &mut String,
+        seen: &Seen,
+        referred: &Referred,
+    ) -> Result<(), ReadError> {
+        let Some(number) = seen.header.replaces else { return Ok(()) };
+        let header = referred.replaced.get(&number);
+        let Some((event, header)) = referred.events.get(&number).zip(header) else { return Ok(()) };
+        let content = match header.redacted_by {
+            Some(_) => event.redacted(self.rules)?.pdu.content.get(),
+            None => event.pdu.content.get(),
+        };
+        text.push_str(",\"prev_content\":");
+        text.push_str(content);
+        push(text, "prev_sender", &event.pdu.sender);
+        push(text, "replaces_state", &event.pdu.event_id);
+        Ok(())
+    }
+}
+
+/// Adds a field to the text of an object that has one already.
+pub(super) fn push(text: &mut String, name: &str, value: &impl Serialize) {
+    let value = serde_json::to_string(value).expect("identifiers and numbers have a JSON form");
+    write!(text, ",\"{name}\":{value}").expect("a text takes everything");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::rooms::test_room::{TestRoom, user, viewer};
+
+    #[tokio::test]
+    async fn an_event_tells_its_age_and_the_viewers_membership_at_it() {
+        let room = TestRoom::with_visibility("shared").await;
+        let early = room.say("alice", "early").await;
+        let join = room.member("bob", "bob", "join").await;
+        for (event, membership) in [(&early, "leave"), (&join, "join")] {
+            let seen = room.seen_by(&viewer("bob"), event).await.unwrap();
+            assert_eq!(seen["unsigned"], json!({"age": 0, "membership": membership}));
+        }
+        let seen = room.seen_by(&viewer("alice"), &early).await.unwrap();
+        assert_eq!(seen["unsigned"]["membership"], "join");
+        assert_eq!(seen["room_id"], room.id.as_str());
+    }
+
+    #[tokio::test]
+    async fn a_state_event_tells_what_it_replaced() {
+        let room = TestRoom::with_visibility("shared").await;
+        let first = room.set("alice", "m.room.topic", "", json!({"topic": "one"})).await;
+        let second = room.set("alice", "m.room.topic", "", json!({"topic": "two"})).await;
+        let seen = room.seen_by(&viewer("alice"), &first).await.unwrap();
+        assert_eq!(seen["unsigned"].get("prev_content"), None);
+        let seen = room.seen_by(&viewer("alice"), &second).await.unwrap();
+        assert_eq!(seen["unsigned"]["prev_content"], json!({"topic": "one"}));
+        assert_eq!(seen["unsigned"]["replaces_state"], first.as_str());
+        assert_eq!(seen["unsigned"]["prev_sender"], user("alice").as_str());
+        room.redact("alice", &first).await;
+        let seen = room.seen_by(&viewer("alice"), &second).await.unwrap();
+        assert_eq!(seen["unsigned"]["prev_content"], json!({}), "redacted meanwhile");
+    }
+
+    #[tokio::test]
+    async fn a_redacted_event_keeps_no_content_and_says_why() {
+        let room = TestRoom::with_visibility("shared").await;
+        let secret = room.say("alice", "secret").await;
+        let redaction = room.redact("alice", &secret).await;
+        let seen = room.seen_by(&viewer("alice"), &secret).await.unwrap();
+        assert_eq!(seen["content"], json!({}));
+        let because = &seen["unsigned"]["redacted_because"];
+        assert_eq!(because["event_id"], redaction.as_str());
+        assert_eq!(because["redacts"], secret.as_str());
+    }
+
+    #[tokio::test]
+    async fn edits_references_and_threads_are_bundled() {
+        let room = TestRoom::with_visibility("shared").await;
+        room.member("bob", "bob", "join").await;
+        let parent = room.say("alice", "parent").await;
+        room.relate("alice", &parent, "m.replace").await;
+        let edit = room.relate("alice", &parent, "m.replace").await;
+        let forged = room.relate("bob", &parent, "m.replace").await;
+        let reference = room.relate("bob", &parent, "m.reference").await;
+        let gone = room.relate("bob", &parent, "m.reference").await;
+        room.redact("bob", &gone).await;
+        room.relate("alice", &parent, "m.thread").await;
+        let threaded = room.relate("bob", &parent, "m.thread").await;
+        let answer = room.relate("alice", &threaded, "m.reference").await;
+        let seen = room.seen_by(&viewer("bob"), &parent).await.unwrap();
+        let relations = &seen["unsigned"]["m.relations"];
+        // Both edits are of the same millisecond: then the larger ID counts.
+        assert_ne!(relations["m.replace"]["event_id"], forged.as_str());
+        assert_eq!(relations["m.replace"]["content"]["m.new_content"]["body"], "x");
+        assert!(relations["m.replace"]["event_id"].as_str().unwrap() >= edit.as_str());
+        assert_eq!(relations["m.reference"], json!({"chunk": [{"event_id": reference}]}));
+        let thread = &relations["m.thread"];
+        assert_eq!(
+            (&thread["count"], &thread["current_user_participated"]),
+            (&json!(2), &json!(true))
+        );
+        let latest = &thread["latest_event"];
+        assert_eq!(latest["event_id"], threaded.as_str());
+        let bundled = &latest["unsigned"]["m.relations"]["m.reference"]["chunk"];
+        assert_eq!(*bundled, json!([{"event_id": answer}]));
+        let mut ignoring = viewer("alice");
+        ignoring.ignored = Arc::new([user("bob")].into());
+        let seen = room.seen_by(&ignoring, &parent).await.unwrap();
+        let relations = &seen["unsigned"]["m.relations"];
+        assert_eq!(relations["m.thread"]["count"], 1);
+        assert_eq!(relations.get("m.reference"), None);
+    }
+}
