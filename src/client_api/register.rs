@@ -1,6 +1,10 @@
 //! Creating accounts: `/register` and what clients ask before it.
 
-use axum::{Router, extract::State};
+use axum::{
+    Json, Router,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use http::StatusCode;
 use millrace_domain::accounts::{
     self, Credentials, Login, NewAccount, NewDevice, RegisterError, Registered, check_available,
@@ -15,6 +19,7 @@ use ruma::api::{
     },
     error::ErrorKind,
 };
+use serde_json::json;
 
 use super::{
     account_limits::AccountLimits,
@@ -38,7 +43,7 @@ async fn register(
     State(accounts): State<AccountsPart>,
     limits: AccountLimits,
     Matrix(request): Matrix<v3::Request>,
-) -> Result<Matrix<v3::Response>, ApiError> {
+) -> Result<Response, ApiError> {
     limits.check_address(EndpointClass::Registration)?;
     if request.login_type == Some(LoginType::ApplicationService) {
         return Err(ApiError::unknown_token(SoftLogout::No));
@@ -67,7 +72,7 @@ async fn register(
         }
         other => return Err(ApiError::invalid_param(format_args!("Unknown kind {other}"))),
     };
-    Ok(Matrix(response(registered)))
+    Ok(response(registered))
 }
 
 async fn register_user(
@@ -98,15 +103,16 @@ async fn register_user(
     Ok(accounts::register(accounts, new).await?)
 }
 
-fn response(Registered { user, login }: Registered) -> v3::Response {
+fn response(Registered { user, login }: Registered) -> Response {
+    let Some(Login { device, access_token, refresh_token, expires_in, .. }) = login else {
+        // ruma's type would say that there is a device, called null.
+        return Json(json!({ "user_id": user })).into_response();
+    };
     let mut response = v3::Response::new(user);
-    if let Some(Login { device, access_token, refresh_token, expires_in, .. }) = login {
-        response.device_id = Some(device);
-        response.access_token = Some(access_token);
-        response.refresh_token = refresh_token;
-        response.expires_in = expires_in;
-    }
-    response
+    response.device_id = Some(device);
+    response.access_token = Some(access_token);
+    (response.refresh_token, response.expires_in) = (refresh_token, expires_in);
+    Matrix(response).into_response()
 }
 
 /// What a client says about a new device, as far as it can be used.

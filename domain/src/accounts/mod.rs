@@ -22,6 +22,8 @@ mod requester;
 mod sessions;
 mod set_admin;
 mod shared_secret;
+#[cfg(test)]
+mod tests;
 mod token;
 pub mod uiaa;
 mod username;
