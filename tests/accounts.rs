@@ -23,7 +23,9 @@ fn password_auth(user: &str, password: &str) -> Value {
 /// Logs in anew, with whatever `more` adds to the request.
 async fn login(server: &TestServer, user: &str, password: &str, more: Value) -> Answer {
     let mut body = password_auth(user, password);
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    for (field, value) in more.as_object().expect("fields") {
+        body[field] = value.clone();
+    }
     post(&server.client(), "login", body).await
 }
 
@@ -415,14 +417,14 @@ mod shared_secret {
     const PATH: &str = "/_synapse/admin/v1/register";
 
     fn proof(secret: &str, fields: &[&str]) -> String {
-        let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).unwrap();
+        let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("any key");
         mac.update(fields.join("\0").as_bytes());
         mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     async fn nonce(server: &TestServer) -> String {
         let answer = server.client().get(PATH).await.ok();
-        answer["nonce"].as_str().unwrap().to_owned()
+        answer["nonce"].as_str().expect("a nonce").to_owned()
     }
 
     #[tokio::test]

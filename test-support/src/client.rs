@@ -40,7 +40,6 @@ impl Answer {
     /// # Panics
     /// If the server refused, with what it said.
     #[track_caller]
-    #[must_use]
     pub fn ok(self) -> Value {
         assert!(self.status.is_success(), "{}: {}", self.status, self.body);
         self.body

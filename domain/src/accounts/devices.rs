@@ -139,7 +139,6 @@ pub async fn delete_devices(
 }
 
 /// What goes with a device when it ends: the place for rows of other subjects that belong to one.
-#[expect(clippy::unused_async, reason = "the rows of other subjects are read here")]
 pub(super) async fn forget_what_devices_own(
     _tx: &Tx,
     _user: &UserId,

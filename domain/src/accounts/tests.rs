@@ -172,7 +172,7 @@ async fn every_change_of_devices_is_news_of_the_device_lists_and_nothing_else_is
         (users.collect::<Vec<_>>(), snapshot.view().clone())
     };
     let (users, view) = moved(&millrace_store::View::default()).await;
-    assert_eq!(users, [alice.user.clone()]);
+    assert_eq!(users, std::slice::from_ref(&alice.user));
     let again = NewDevice { id: Some(alice.device.clone()), ..NewDevice::default() };
     log_in_by_password(&w.accounts, "alice", "secret", &again).await.unwrap();
     let (users, view) = moved(&view).await;
