@@ -91,8 +91,15 @@ impl Running {
     }
 
     fn get(&self, path: &str) -> String {
+        self.ask(&format!("GET {path}"), "")
+    }
+
+    /// Sends a request of this method and path, and returns the whole answer.
+    fn ask(&self, request: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+        let length = body.len();
+        let head = format!("{request} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n");
+        write!(stream, "{head}connection: close\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -139,6 +146,26 @@ fn a_server_starts_answers_stops_and_starts_again() {
         assert_eq!(code, Some(0), "{log}");
         assert!(log.contains("stopped"), "{log}");
     }
+}
+
+#[test]
+fn a_registered_user_can_log_in_also_after_a_restart() {
+    let place = Place::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    place.configure(&format!("port = {}\nregistration_shared_secret = \"s\"", free.port()));
+    let server = Running::start(&place);
+    let register = ["register-user", "--username", "pepper", "--password", "roni"];
+    let output = place.run(&register);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "created @pepper:a.test\n");
+    let login = r#"{"type":"m.login.password","password":"roni",
+        "identifier":{"type":"m.id.user","user":"pepper"}}"#;
+    let log_in = |server: &Running| server.ask("POST /_matrix/client/v3/login", login);
+    assert!(log_in(&server).contains("\"user_id\":\"@pepper:a.test\""));
+    server.stop("INT");
+    let server = Running::start(&place);
+    assert!(log_in(&server).contains("access_token"));
+    let output = place.run(&register);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("the server refused"));
 }
 
 #[test]
