@@ -5,7 +5,6 @@ use millrace_store::{Read, Tx, rows::account::Account, tables::ACCOUNTS};
 
 use super::{
     Accounts, AuthenticateError, Requester, confirm,
-    devices::forget_what_devices_own,
     password::HashError,
     sessions::{self, all_devices},
 };
@@ -54,7 +53,6 @@ pub async fn change_password(
                 let mut others = all_devices(&tx, user).await?;
                 others.retain(|(id, _)| *id != requester.device);
                 sessions::end(&tx, user, &others).await?;
-                forget_what_devices_own(&tx, user, &others).await?;
             }
             Ok(())
         }

@@ -14,7 +14,6 @@ use ruma::{OwnedUserId, UserId};
 
 use super::{
     Accounts, AuthenticateError, Requester, confirm,
-    devices::forget_what_devices_own,
     sessions::{self, all_devices},
 };
 
@@ -62,7 +61,6 @@ pub async fn deactivate(
             tx.put(&DEPARTURES, Node, user, deactivation);
             let ended = all_devices(&tx, user).await?;
             sessions::end(&tx, user, &ended).await?;
-            forget_what_devices_own(&tx, user, &ended).await?;
             if erase {
                 for field in PROFILE_FIELDS {
                     tx.delete(&PROFILES, user, field);

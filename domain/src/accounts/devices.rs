@@ -130,19 +130,9 @@ pub async fn delete_devices(
             let mut ended = all_devices(&tx, user).await?;
             ended.retain(|(id, _)| ids.contains(id));
             sessions::end(&tx, user, &ended).await?;
-            forget_what_devices_own(&tx, user, &ended).await?;
             Ok(())
         }
         .boxed()
     };
     accounts.env.store.transact(write).await
-}
-
-/// What goes with a device when it ends: the place for rows of other subjects that belong to one.
-pub(super) async fn forget_what_devices_own(
-    _tx: &Tx,
-    _user: &UserId,
-    _ended: &[(OwnedDeviceId, Device)],
-) -> StoreResult<()> {
-    Ok(())
 }

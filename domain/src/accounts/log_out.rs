@@ -6,7 +6,6 @@ use ruma::UserId;
 
 use super::{
     Accounts, Requester,
-    devices::forget_what_devices_own,
     sessions::{self, all_devices},
 };
 
@@ -20,8 +19,7 @@ pub async fn log_out(accounts: &Accounts, requester: &Requester) -> Result<()> {
         async move {
             let device = tx.get(&DEVICES, user, id).await?;
             let ended: Vec<_> = device.map(|device| (id.clone(), device)).into_iter().collect();
-            sessions::end(&tx, user, &ended).await?;
-            forget_what_devices_own(&tx, user, &ended).await
+            sessions::end(&tx, user, &ended).await
         }
         .boxed()
     };
@@ -36,8 +34,7 @@ pub async fn log_out_everywhere(accounts: &Accounts, user: &UserId) -> Result<()
     let write = |tx: Tx| {
         async move {
             let ended = all_devices(&tx, user).await?;
-            sessions::end(&tx, user, &ended).await?;
-            forget_what_devices_own(&tx, user, &ended).await
+            sessions::end(&tx, user, &ended).await
         }
         .boxed()
     };

@@ -6,6 +6,7 @@
 //! confirmed through [`uiaa`].
 
 mod authenticate;
+mod belongings;
 mod change_password;
 mod deactivate;
 mod device_list;

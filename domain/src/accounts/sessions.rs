@@ -10,7 +10,7 @@ use millrace_store::{
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{
-    Accounts, device_list_changed, expiry_ms,
+    Accounts, belongings, device_list_changed, expiry_ms,
     token::{TokenKind, new_token},
 };
 
@@ -149,7 +149,8 @@ pub(super) async fn end(tx: &Tx, user: &UserId, devices: &[(OwnedDeviceId, Devic
     }
     count_change(tx, user).await?;
     device_list_changed(tx, user);
-    Ok(())
+    let ids: Vec<_> = devices.iter().map(|(id, _)| &**id).collect();
+    belongings::forget(tx, user, &ids).await
 }
 
 /// Deletes every token of a device.

@@ -6,10 +6,14 @@ use futures::future::FutureExt;
 use millrace_store::{
     Read, Scan,
     engine::MemoryEngine,
-    rows::account::RegistrationToken,
+    rows::{
+        account::RegistrationToken,
+        user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
+    },
     tables::{
-        ACCESS_TOKENS, ACCOUNTS, DEVICE_LIST, DEVICE_LISTS, DEVICES_SEEN, PROFILES, REFRESH_TOKENS,
-        REGISTRATION_TOKENS,
+        ACCESS_TOKENS, ACCOUNTS, DEVICE_LIST, DEVICE_LISTS, DEVICES_SEEN, PROFILES, PUSHERS,
+        PUSHERS_HEAD, PUSHKEY_USERS, REFRESH_TOKENS, REGISTRATION_TOKENS, TO_DEVICE,
+        TO_DEVICE_HEAD,
     },
 };
 use ruma::{device_id, user_id};
@@ -271,4 +275,46 @@ async fn a_password_of_unbounded_length_is_refused_and_never_fits() {
     let device = NewDevice::default();
     let refused = log_in_by_password(&w.accounts, "bob", &long, &device).await.unwrap_err();
     assert!(matches!(refused, LogInError::WrongPassword));
+}
+
+#[tokio::test]
+async fn pushers_and_waiting_messages_end_with_their_device() {
+    let w = world().await;
+    let store = &w.accounts.env.store;
+    let ended = w.register("alice").await;
+    let (user, device) = (&ended.user, &ended.device);
+    let write = |tx: millrace_store::Tx| {
+        for (app, owner) in [("ended", &**device), ("kept", device_id!("KEPT"))] {
+            let (json, device) = ("{}".to_owned(), owner.to_owned());
+            tx.put(&PUSHERS, user, (app, "key"), &Pusher { json, device, set_ms: 1 });
+            let users = vec![user_id!("@bob:test.example").to_owned(), user.clone()];
+            tx.put(&PUSHKEY_USERS, "key", app, &PushkeyUsers { users });
+            let message = ToDevice {
+                sender: user.clone(),
+                kind: "m.test".to_owned(),
+                content: "{}".to_owned(),
+            };
+            tx.put(&TO_DEVICE, user, (owner, 1_u64), &message);
+            tx.put(&TO_DEVICE_HEAD, user, owner, &ToDeviceHead { first: 1, last: 1 });
+        }
+        tx.put(&PUSHERS_HEAD, user, (), &1);
+        futures::future::ready(Ok::<_, millrace_store::Error>(())).boxed()
+    };
+    store.transact(write).await.unwrap();
+    log_out(&w.accounts, &w.requester(&ended).await).await.unwrap();
+
+    let snapshot = store.snapshot();
+    let pushers = snapshot.scan(&PUSHERS, user, Scan::all()).await.unwrap();
+    assert_eq!(pushers.len(), 1);
+    assert_eq!(pushers[0].0.0, "kept");
+    let users = async |app: &str| {
+        let row = snapshot.get(&PUSHKEY_USERS, "key", app).await.unwrap();
+        row.unwrap().users.len()
+    };
+    assert_eq!((users("ended").await, users("kept").await), (1, 2));
+    let waiting = snapshot.scan(&TO_DEVICE, user, Scan::all()).await.unwrap();
+    assert_eq!(waiting.len(), 1);
+    assert_eq!(waiting[0].0.0, "KEPT");
+    let head = snapshot.get(&TO_DEVICE_HEAD, user, &**device).await.unwrap();
+    assert_eq!(head, Some(ToDeviceHead { first: 2, last: 1 }));
 }
