@@ -1,7 +1,8 @@
 //! Order-preserving encodings of keys: comparing the bytes compares the values.
 //!
-//! Text is written with each NUL doubled to `00 ff` and closed by `00`, so that a tuple sorts
-//! by its first part, then its second, and no part is mistaken for the start of another.
+//! Text is closed by `00`, so that a tuple sorts by its first part, then its second, and no part
+//! is mistaken for the start of another. The bytes 0 and 1 within it are written as `01 01` and
+//! `01 02`; whatever the next part begins with, it cannot be taken for one of them.
 
 use ruma::{
     OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName,
@@ -23,34 +24,33 @@ pub trait KeyPart: EncodeKey + Sized + Send + 'static {
 /// Something that encodes exactly as `K` does, such as `&UserId` for `OwnedUserId`.
 pub trait KeyRef<K>: EncodeKey {}
 
+const END: u8 = 0;
+const ESCAPE: u8 = 1;
+
 fn encode_text(bytes: &[u8], out: &mut Vec<u8>) {
     out.reserve(bytes.len() + 1);
     for &byte in bytes {
-        out.push(byte);
-        if byte == 0 {
-            out.push(0xff);
+        match byte {
+            END | ESCAPE => out.extend_from_slice(&[ESCAPE, byte + 1]),
+            _ => out.push(byte),
         }
     }
-    out.push(0);
+    out.push(END);
 }
 
 fn decode_text(input: &mut &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    let mut at = 0;
     loop {
-        match (*input.get(at)?, input.get(at + 1)) {
-            (0, Some(0xff)) => {
-                text.push(0);
-                at += 2;
+        let (&byte, rest) = input.split_first()?;
+        *input = rest;
+        match byte {
+            END => return Some(text),
+            ESCAPE => {
+                let (&escaped, rest) = input.split_first()?;
+                *input = rest;
+                text.push(escaped.checked_sub(1).filter(|byte| *byte <= ESCAPE)?);
             }
-            (0, _) => {
-                *input = &input[at + 1..];
-                return Some(text);
-            }
-            (byte, _) => {
-                text.push(byte);
-                at += 1;
-            }
+            _ => text.push(byte),
         }
     }
 }
@@ -182,3 +182,60 @@ macro_rules! tuple_keys {
 tuple_keys!(A KA, B KB);
 tuple_keys!(A KA, B KB, C KC);
 tuple_keys!(A KA, B KB, C KC, D KD);
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encoded(key: &impl EncodeKey) -> Vec<u8> {
+        let mut out = Vec::new();
+        key.encode(&mut out);
+        out
+    }
+
+    /// Texts of few letters, those with a meaning of their own among them.
+    fn text() -> impl Strategy<Value = String> {
+        let letters = prop::sample::select(vec!['\u{0}', '\u{1}', '\u{2}', 'a', '\u{10ffff}']);
+        prop::collection::vec(letters, 0..5).prop_map(String::from_iter)
+    }
+
+    fn keeps_order<K: KeyPart + Ord + Debug>(a: &K, b: &K) {
+        let (encoded_a, encoded_b) = (encoded(a), encoded(b));
+        assert_eq!(encoded_a.cmp(&encoded_b), a.cmp(b), "{a:?} and {b:?}");
+        let mut rest = &encoded_a[..];
+        assert_eq!(K::decode(&mut rest).as_ref(), Some(a));
+        assert!(rest.is_empty());
+        assert!(a == b || !encoded_b.starts_with(&encoded_a), "{a:?} looks like part of {b:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn comparing_bytes_compares_keys(
+            a in (text(), text(), any::<i64>()),
+            b in (text(), text(), any::<i64>()),
+            bytes in any::<([u8; 3], [u8; 3])>(),
+        ) {
+            keeps_order(&a, &b);
+            keeps_order(&(a.0.clone(), a.2), &(b.0.clone(), b.2));
+            keeps_order(&(a.2, a.1.clone()), &(b.2, b.1.clone()));
+            keeps_order(&(a.0.clone(), u64::MAX - a.1.len() as u64), &(b.0.clone(), 0));
+            keeps_order(&(a.0.clone(), bytes.0), &(b.0.clone(), bytes.1));
+            // One text is often the start of the other.
+            let longer = a.0.clone() + &b.0;
+            keeps_order(&(a.0.clone(), [0xff_u8, 0, 1]), &(longer, [0xff_u8, 0, 1]));
+        }
+
+        #[test]
+        fn bytes_that_are_no_key_are_refused(bytes in prop::collection::vec(0..4_u8, 0..8)) {
+            let mut rest = &bytes[..];
+            if let Some(text) = String::decode(&mut rest) {
+                let read = bytes.len() - rest.len();
+                prop_assert_eq!(encoded(&text), &bytes[..read]);
+            }
+        }
+    }
+}
