@@ -260,6 +260,8 @@ impl Core {
     fn stop(&self, error: &Error) -> Arc<str> {
         let reason = self.stopped.get_or_init(|| error.to_string().into());
         tracing::error!(%reason, "writing to the database failed; restart after mending it");
+        // Whoever waits for what will not become durable has to hear of it.
+        self.durable_seq.send_modify(|_| ());
         Arc::clone(reason)
     }
 }

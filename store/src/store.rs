@@ -71,6 +71,9 @@ impl Store {
         limits: Limits,
     ) -> Result<Self> {
         let writer = 0;
+        // A process that was killed may have left what is written and not yet durable; before it
+        // is shown, it has to be.
+        engine.sync()?;
         let found = Snapshot { engine: engine.snapshot(), view: View::default() };
         let seq = found.get(&tables::WRITERS, Node, writer).await?.unwrap_or(0);
         identify(&*engine, &found, server_name).await?;
@@ -194,10 +197,14 @@ impl Store {
         match durable {
             Durable::Told(told) => told.await.map_err(|_| closed())?,
             Durable::At(seq) => {
-                let mut reached = self.shared.core.durable_seq.subscribe();
-                // The wait ends early only with the store itself.
-                reached.wait_for(|durable| *durable >= seq).await.map_err(|_| closed())?;
-                Ok(())
+                let core = &self.shared.core;
+                let mut reached = core.durable_seq.subscribe();
+                let is_settled = |durable: &u64| *durable >= seq || core.stopped.get().is_some();
+                let durable = *reached.wait_for(is_settled).await.map_err(|_| closed())?;
+                match core.stopped.get() {
+                    Some(reason) if durable < seq => Err(Error::Stopped(Arc::clone(reason))),
+                    _ => Ok(()),
+                }
             }
         }
     }
