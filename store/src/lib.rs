@@ -14,6 +14,8 @@ mod read;
 pub mod rows;
 pub mod state_tree;
 mod store;
+#[cfg(test)]
+mod suite;
 mod table;
 pub mod tables;
 mod transaction;

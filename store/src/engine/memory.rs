@@ -37,6 +37,16 @@ impl MemoryEngine {
     }
 }
 
+#[cfg(test)]
+impl MemoryEngine {
+    /// What a power loss at this moment would leave, as an engine of its own.
+    pub(crate) fn after_power_loss(&self) -> Self {
+        let synced = self.content.lock().synced.clone();
+        let content = Content { applied: synced.clone(), synced };
+        Self { content: Arc::new(Mutex::new(content)) }
+    }
+}
+
 impl Engine for MemoryEngine {
     fn snapshot(&self) -> Arc<dyn EngineSnapshot> {
         Arc::new(MemorySnapshot(self.content.lock().applied.clone()))

@@ -1,6 +1,8 @@
 //! The few verbs that a storage engine has to know. An engine knows nothing of Matrix, tables
 //! or transactions; everything else is written once, above it.
 
+#[cfg(test)]
+mod conformance;
 mod memory;
 mod rocks;
 
