@@ -311,7 +311,7 @@ impl RoomTx<'_> {
             kind: event.pdu.kind.to_string(),
             sender: event.pdu.sender.clone(),
             event: event.number,
-            key: relates_to.key.clone().map(Into::into),
+            key: relates_to.key.clone(),
         };
         let thread = row.rel_type == "m.thread";
         tx.put(&RELATIONS, room, (parent, n, 0), &row);
