@@ -4,13 +4,20 @@
 //! writes in the same transaction, and lets others hear of it from the store. Never here: HTTP,
 //! configuration files, the system's clock.
 
+pub mod account_data;
 pub mod accounts;
 mod env;
 pub mod ephemeral;
+pub mod filters;
 pub mod presence;
+pub mod profiles;
+pub mod push_rules;
+pub mod pushers;
+pub mod receipts;
 pub mod rooms;
 #[cfg(test)]
 mod testing;
+pub mod to_device;
 pub mod typing;
 
 pub use env::{Clock, Env, Identity, Random};

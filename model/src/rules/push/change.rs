@@ -138,19 +138,19 @@ fn insert(rules: &mut Ruleset, new: NewPushRule, enabled: bool, at: usize) {
             rules.underride.shift_insert(at, rule);
         }
         NewPushRule::Content(new) => {
-            let (rule_id, pattern, actions) = (new.rule_id, new.pattern, heeded(new.actions));
+            let (rule_id, pattern, actions) = (new.rule_id, new.pattern, new.actions);
             let init = PatternedPushRuleInit { actions, default, enabled, rule_id, pattern };
             rules.content.shift_remove(init.rule_id.as_str());
             rules.content.shift_insert(at, init.into());
         }
         NewPushRule::Room(new) => {
-            let (rule_id, actions) = (new.rule_id, heeded(new.actions));
+            let (rule_id, actions) = (new.rule_id, new.actions);
             rules.room.shift_remove(rule_id.as_str());
             let init = SimplePushRuleInit { actions, default, enabled, rule_id };
             rules.room.shift_insert(at, init.into());
         }
         NewPushRule::Sender(new) => {
-            let (rule_id, actions) = (new.rule_id, heeded(new.actions));
+            let (rule_id, actions) = (new.rule_id, new.actions);
             rules.sender.shift_remove(rule_id.as_str());
             let init = SimplePushRuleInit { actions, default, enabled, rule_id };
             rules.sender.shift_insert(at, init.into());
@@ -162,21 +162,12 @@ fn insert(rules: &mut Ruleset, new: NewPushRule, enabled: bool, at: usize) {
 
 fn conditional(new: NewConditionalPushRule, enabled: bool) -> ConditionalPushRule {
     ConditionalPushRule::from(ConditionalPushRuleInit {
-        actions: heeded(new.actions),
+        actions: new.actions,
         default: false,
         enabled,
         rule_id: new.rule_id,
         conditions: new.conditions,
     })
-}
-
-/// The actions without those that are ignored for historical reasons (spec: Historical Actions).
-fn heeded(actions: Vec<Action>) -> Vec<Action> {
-    let is_historical = |action: &Action| {
-        let name = serde_json::to_value(action).unwrap_or_default();
-        name == "dont_notify" || name == "coalesce"
-    };
-    actions.into_iter().filter(|action| !is_historical(action)).collect()
 }
 
 /// Removes one of the user's own rules.
@@ -213,7 +204,7 @@ pub fn set_actions(
     id: &str,
     actions: Vec<Action>,
 ) -> Result<(), ChangeRuleError> {
-    rules.set_actions(kind, id, heeded(actions)).map_err(|_| ChangeRuleError::NotFound)
+    rules.set_actions(kind, id, actions).map_err(|_| ChangeRuleError::NotFound)
 }
 
 /// The ruleset as clients read it: all five kinds, empty ones too.

@@ -274,14 +274,14 @@ fn impossible_rules_are_refused_and_change_nothing() {
 }
 
 #[test]
-fn a_replaced_rule_stays_disabled_and_historical_actions_are_dropped() {
+fn a_replaced_rule_stays_disabled_and_unknown_actions_are_kept() {
     let mut rules = default_rules();
     add(&mut rules, room_rule("a"), Placement::default()).unwrap();
     set_enabled(&mut rules, RuleKind::Override, "a", false).unwrap();
     let actions = json!(["dont_notify", "coalesce", {"set_tweak": "org.example", "value": 1}]);
     add(&mut rules, own_override("a", is("type", "x"), actions), Placement::default()).unwrap();
     let rule = rules.get(RuleKind::Override, "a").unwrap();
-    assert_eq!((rule.enabled(), rule.actions().len()), (false, 1));
+    assert_eq!((rule.enabled(), rule.actions().len()), (false, 3), "unknown actions are kept");
 }
 
 #[test]

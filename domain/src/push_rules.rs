@@ -1,0 +1,238 @@
+//! A user's push rules (spec: Client-Server API, Push Rules). Kept as account data of the type
+//! `m.push_rules`; who has changed nothing has no row, and the default rules.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use lru::LruCache;
+use millrace_model::{
+    Position,
+    rules::push::change::{self, AddRuleError, ChangeRuleError, Placement},
+};
+use millrace_store::{Read, Tx, tables::ACCOUNT_DATA};
+use parking_lot::Mutex;
+use ruma::{
+    OwnedUserId, UserId,
+    push::{Action, NewPushRule, RuleKind, Ruleset},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{Env, account_data::PUSH_RULES};
+
+/// The key of the row.
+const KEY: (&str, &str) = ("", PUSH_RULES);
+/// The most that a user's rules may take, in bytes of JSON.
+const RULES_BYTES_MAX: usize = 1 << 20;
+/// Rules of so many users are remembered.
+const REMEMBERED: usize = 20_000;
+
+/// Why push rules were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum PushRuleError {
+    /// The rule cannot be added.
+    #[error(transparent)]
+    Add(#[from] AddRuleError),
+    /// The rule cannot be changed.
+    #[error(transparent)]
+    Change(#[from] ChangeRuleError),
+    /// All rules together are too large.
+    #[error("push rules have at most {RULES_BYTES_MAX} bytes in all")]
+    TooLarge,
+    /// The store failed.
+    #[error("could not read or write the push rules")]
+    Store(#[from] millrace_store::Error),
+}
+
+#[derive(Deserialize)]
+struct Content {
+    global: Ruleset,
+}
+
+/// The push rules of a user.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn ruleset(read: &impl Read, user: &UserId) -> millrace_store::Result<Ruleset> {
+    Ok(parse(user, read.get(&ACCOUNT_DATA, user, KEY).await?.as_deref()))
+}
+
+/// The content of `m.push_rules` as clients see it, for users without a row too.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn account_data(read: &impl Read, user: &UserId) -> millrace_store::Result<String> {
+    Ok(content(&ruleset(read, user).await?))
+}
+
+fn content(rules: &Ruleset) -> String {
+    json!({ "global": change::to_json(rules) }).to_string()
+}
+
+/// What is stored, brought up to date with the default rules of this version of the server.
+fn parse(user: &UserId, stored: Option<&str>) -> Ruleset {
+    let default = Ruleset::server_default(user);
+    let Some(Content { global: mut rules }) =
+        stored.and_then(|text| serde_json::from_str(text).ok())
+    else {
+        return default;
+    };
+    rules.update_with_server_default(default);
+    rules
+}
+
+/// Adds a rule, or replaces the one of its kind and ID.
+///
+/// # Errors
+/// Where the rule, its ID or its place is not possible.
+pub async fn add(
+    env: &Env,
+    user: &UserId,
+    rule: &NewPushRule,
+    placement: Placement<'_>,
+) -> Result<(), PushRuleError> {
+    edit(env, user, |rules| Ok(change::add(rules, rule.clone(), placement)?)).await
+}
+
+/// Removes one of the user's own rules.
+///
+/// # Errors
+/// Where there is none, or it is one of the server's.
+pub async fn remove(
+    env: &Env,
+    user: &UserId,
+    kind: &RuleKind,
+    id: &str,
+) -> Result<(), PushRuleError> {
+    edit(env, user, |rules| Ok(change::remove(rules, kind.clone(), id)?)).await
+}
+
+/// Enables or disables a rule.
+///
+/// # Errors
+/// Where there is none.
+pub async fn set_enabled(
+    env: &Env,
+    user: &UserId,
+    kind: &RuleKind,
+    id: &str,
+    enabled: bool,
+) -> Result<(), PushRuleError> {
+    edit(env, user, |rules| Ok(change::set_enabled(rules, kind.clone(), id, enabled)?)).await
+}
+
+/// Sets the actions of a rule.
+///
+/// # Errors
+/// Where there is none.
+pub async fn set_actions(
+    env: &Env,
+    user: &UserId,
+    kind: &RuleKind,
+    id: &str,
+    actions: &[Action],
+) -> Result<(), PushRuleError> {
+    edit(env, user, |rules| Ok(change::set_actions(rules, kind.clone(), id, actions.to_vec())?))
+        .await
+}
+
+async fn edit(
+    env: &Env,
+    user: &UserId,
+    edit: impl Fn(&mut Ruleset) -> Result<(), PushRuleError> + Sync,
+) -> Result<(), PushRuleError> {
+    let edit = &edit;
+    let write = |tx: Tx| {
+        async move {
+            let mut rules = ruleset(&tx, user).await?;
+            edit(&mut rules)?;
+            let content = content(&rules);
+            if content.len() > RULES_BYTES_MAX {
+                return Err(PushRuleError::TooLarge);
+            }
+            tx.put(&ACCOUNT_DATA, user, KEY, &content);
+            Ok(())
+        }
+        .boxed()
+    };
+    env.store.transact(write).await
+}
+
+/// Parsed push rules of the users who were last looked at.
+pub struct Rulesets(Mutex<LruCache<OwnedUserId, Remembered>>);
+
+/// With the position of the row; none for the default rules.
+type Remembered = (Option<Position>, Arc<Ruleset>);
+
+impl Default for Rulesets {
+    fn default() -> Self {
+        let size = std::num::NonZeroUsize::new(REMEMBERED).expect("not zero");
+        Self(Mutex::new(LruCache::new(size)))
+    }
+}
+
+impl Rulesets {
+    /// As [`ruleset`], parsed once for each change.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn get(
+        &self,
+        read: &impl Read,
+        user: &UserId,
+    ) -> millrace_store::Result<Arc<Ruleset>> {
+        let row = read.get_stamped(&ACCOUNT_DATA, user, KEY).await?;
+        let position = row.as_ref().map(|(position, _)| *position);
+        if let Some((of, rules)) = self.0.lock().get(user)
+            && *of == position
+        {
+            return Ok(Arc::clone(rules));
+        }
+        let rules = Arc::new(parse(user, row.as_ref().map(|(_, text)| text.as_str())));
+        self.0.lock().put(user.to_owned(), (position, Arc::clone(&rules)));
+        Ok(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::{push::NewSimplePushRule, user_id};
+
+    use super::*;
+    use crate::testing;
+
+    fn sender_rule(actions: &str) -> NewPushRule {
+        let actions = serde_json::from_str(actions).unwrap();
+        let bob = user_id!("@bob:test.example").to_owned();
+        NewPushRule::Sender(NewSimplePushRule::new(bob, actions))
+    }
+
+    #[tokio::test]
+    async fn rules_come_back_as_they_were_set_beside_the_default_ones() {
+        let env = testing::env().await;
+        let alice = user_id!("@alice:test.example");
+        let before = account_data(&env.store.snapshot(), alice).await.unwrap();
+        assert!(before.contains(".m.rule.master"));
+        let rule = sender_rule(r#"["dont_notify"]"#);
+        add(&env, alice, &rule, Placement::default()).await.unwrap();
+        let content = account_data(&env.store.snapshot(), alice).await.unwrap();
+        let content: serde_json::Value = serde_json::from_str(&content).unwrap();
+        assert_eq!(content["global"]["sender"][0]["actions"], json!(["dont_notify"]));
+        assert_eq!(content["global"]["override"][0]["rule_id"], ".m.rule.master");
+        remove(&env, alice, &RuleKind::Sender, "@bob:test.example").await.unwrap();
+        assert_eq!(account_data(&env.store.snapshot(), alice).await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn a_remembered_ruleset_follows_changes() {
+        let env = testing::env().await;
+        let alice = user_id!("@alice:test.example");
+        let rulesets = Rulesets::default();
+        let first = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
+        let again = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        set_enabled(&env, alice, &RuleKind::Override, ".m.rule.master", true).await.unwrap();
+        let changed = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
+        assert!(changed.get(RuleKind::Override, ".m.rule.master").unwrap().enabled());
+    }
+}
