@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use millrace_domain::{
     Env,
     accounts::{self, Accounts, LastSeen, Lifetimes, PasswordCost, Policy},
+    rooms::{CacheSizes, Rooms},
 };
 use millrace_store::{
     Limits, Store,
@@ -17,6 +18,7 @@ use crate::{
     client_api::{
         capabilities::Capabilities,
         client_ip::TrustedProxies,
+        create_room::RoomPolicy,
         discovery::{Discovery, SupportContact},
         extract::RequestLimits,
         limits::{Rate, RateLimiter, Rates},
@@ -38,6 +40,10 @@ const NO_SPACE: &str = "No space left on device";
 pub struct Parts {
     /// Store, clock, randomness and identity.
     pub env: Env,
+    /// Rooms, their events and state.
+    pub rooms: RoomsPart,
+    /// What users may make of rooms.
+    pub room_policy: Arc<RoomPolicy>,
     /// Accounts, devices, sessions.
     pub accounts: AccountsPart,
     /// What users may do here.
@@ -56,6 +62,8 @@ pub struct Parts {
 
 /// What the operations on accounts need, as handlers take it.
 pub type AccountsPart = Arc<Accounts>;
+/// Rooms, as handlers extract them.
+pub type RoomsPart = Arc<Rooms>;
 
 /// The state of the HTTP router: one counted pointer, so that a request clones next to nothing.
 #[derive(Clone)]
@@ -93,19 +101,28 @@ impl App {
         let key_file = config.server.signing_key_path.as_deref();
         let identity = identity::load(&store, random.clone(), &name, key_file).await?;
         let (clock, identity) = (Arc::new(SystemClock), Arc::new(identity));
-        Ok(Self::build(config, Env { store, clock, random, identity }, shutdown))
+        Ok(Self::build(config, Env { store, clock, random, identity }, shutdown).await?)
     }
 
     /// Builds the server on a given world: what tests start from. It ends its long requests on
     /// `shutdown`.
-    #[must_use]
-    pub fn build(config: &Config, env: Env, shutdown: Shutdown) -> Self {
+    ///
+    /// # Errors
+    /// Where the store cannot be read or written.
+    pub async fn build(
+        config: &Config,
+        env: Env,
+        shutdown: Shutdown,
+    ) -> Result<Self, millrace_store::Error> {
         let hashes_at_once = std::thread::available_parallelism().map_or(1, usize::from);
         let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
         let default_room_version =
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
-        Self(Arc::new(Parts {
+        let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
+        Ok(Self(Arc::new(Parts {
             env,
+            rooms: Arc::new(rooms),
+            room_policy: room_policy(config, default_room_version.clone()),
             accounts: Arc::new(accounts),
             capabilities: Arc::new(Capabilities { default_room_version }),
             request_limits: RequestLimits {
@@ -116,7 +133,7 @@ impl App {
             discovery: Arc::new(discovery(&config.well_known)),
             trusted_proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
             shutdown,
-        }))
+        })))
     }
 
     /// Finishes what was submitted to the store and closes it.
@@ -179,6 +196,14 @@ fn account_settings(config: &Config) -> accounts::Settings {
     }
 }
 
+fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<RoomPolicy> {
+    Arc::new(RoomPolicy {
+        default_version,
+        publication: config.rooms.allow_room_publication,
+        directory_without_account: config.rooms.allow_public_rooms_without_auth,
+    })
+}
+
 fn rates(config: &RateLimits) -> Rates {
     let rate = |rate: crate::config::rate_limits::Rate| {
         config.enabled.then_some(Rate { per_second: rate.per_second, burst: rate.burst })
@@ -223,6 +248,8 @@ macro_rules! parts {
 
 parts! {
     env: Env,
+    rooms: RoomsPart,
+    room_policy: Arc<RoomPolicy>,
     accounts: AccountsPart,
     capabilities: Arc<Capabilities>,
     request_limits: RequestLimits,

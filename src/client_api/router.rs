@@ -15,8 +15,8 @@ use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    account, capabilities, devices, discovery, error::ApiError, extract::Matrix, login, register,
-    synapse_admin,
+    account, capabilities, create_room, devices, discovery, error::ApiError, extract::Matrix,
+    login, membership, register, send, synapse_admin,
 };
 use crate::app::App;
 
@@ -25,10 +25,13 @@ pub fn router(app: App) -> Router {
     let families = Router::new()
         .merge(account::routes())
         .merge(capabilities::routes())
+        .merge(create_room::routes())
         .merge(devices::routes())
         .merge(discovery::routes())
         .merge(login::routes())
+        .merge(membership::routes())
         .merge(register::routes())
+        .merge(send::routes())
         .merge(synapse_admin::routes());
     finish(families).with_state(app)
 }

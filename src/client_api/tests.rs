@@ -71,7 +71,7 @@ async fn app(config: &Config) -> App {
     let random = Arc::new(SystemRandom);
     let identity = Arc::new(identity::load(&store, random.clone(), name, None).await.unwrap());
     let env = Env { store, clock: Arc::new(SystemClock), random, identity };
-    App::build(config, env, Shutdown::default())
+    App::build(config, env, Shutdown::default()).await.unwrap()
 }
 
 async fn whole() -> Router {

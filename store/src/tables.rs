@@ -84,6 +84,9 @@ pub const TRANSACTIONS: Table<OwnedUserId, (OwnedDeviceId, String, String), Owne
 /// `event ID -> EventTransaction` of what a user's devices have sent under transaction IDs.
 pub const EVENT_TXNS: Table<OwnedUserId, OwnedEventId, EventTransaction> =
     Table::new(26, "event_txns");
+/// `(target, sender, type, key) -> number` of the newest such annotation.
+pub const ANNOTATIONS: Table<OwnedRoomId, (OwnedEventId, OwnedUserId, String, String), u64> =
+    Table::new(27, "annotations");
 
 /// `(user, kind of receipt, thread) -> Receipt`: how far members have read. The kind is
 /// `ReceiptKind::id`; the thread is `""` (all), `"main"`, or the event ID of a root.

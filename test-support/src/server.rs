@@ -72,7 +72,8 @@ impl TestServer {
         let identity = Arc::new(identity.expect("the store keeps a key"));
         let env = Env { store, clock: Arc::new(clock.clone()), random, identity };
         let (shutdown, stopping) = shutdown::channel();
-        let router = router(App::build(config, env.clone(), stopping));
+        let app = App::build(config, env.clone(), stopping).await;
+        let router = router(app.expect("the store can be written"));
         Self { router, env, clock, shutdown }
     }
 

@@ -17,12 +17,13 @@ use millrace_store::{
     rows::room::{EventHeader, Member, Relation, TimelineRow, UserRoom},
     state_tree::Change,
     tables::{
-        CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, RELATIONS, THREADS,
-        THREADS_BY_NEWEST, TIMELINE, USER_ROOMS,
+        ANNOTATIONS, CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, RELATIONS,
+        THREADS, THREADS_BY_NEWEST, TIMELINE, USER_ROOMS,
     },
 };
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedUserId, RoomVersionId, UserId,
+    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomVersionId,
+    UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
@@ -42,6 +43,8 @@ pub struct Draft {
     pub content: CanonicalJsonObject,
     /// What a redaction redacts.
     pub redacts: Option<OwnedEventId>,
+    /// When it was sent, where that is not now.
+    pub at: Option<MilliSecondsSinceUnixEpoch>,
 }
 
 impl Draft {
@@ -54,7 +57,7 @@ impl Draft {
         content: CanonicalJsonObject,
     ) -> Self {
         let (sender, state_key) = (sender.to_owned(), Some(state_key.to_owned()));
-        Self { sender, kind: kind.into(), state_key, content, redacts: None }
+        Self { sender, kind: kind.into(), state_key, content, redacts: None, at: None }
     }
 
     /// A message event.
@@ -65,7 +68,7 @@ impl Draft {
         content: CanonicalJsonObject,
     ) -> Self {
         let sender = sender.to_owned();
-        Self { sender, kind: kind.into(), state_key: None, content, redacts: None }
+        Self { sender, kind: kind.into(), state_key: None, content, redacts: None, at: None }
     }
 }
 
@@ -109,6 +112,7 @@ impl RoomTx<'_> {
     /// # Errors
     /// [`AppendError::Refused`] where the rules do not allow it; then nothing may be committed.
     pub async fn append(&mut self, draft: Draft) -> Result<Arc<Event>, AppendError> {
+        let annotation = self.new_annotation(&draft).await?;
         let auth_events = self.select_auth_events(&draft).await?;
         let references = auth_events
             .iter()
@@ -124,7 +128,7 @@ impl RoomTx<'_> {
             state_key: draft.state_key.as_deref(),
             content: draft.content,
             redacts: draft.redacts.as_deref(),
-            origin_server_ts: self.rooms.env.now(),
+            origin_server_ts: draft.at.unwrap_or_else(|| self.rooms.env.now()),
             prev_events: &self.head.extremities,
             auth_events: &references,
             local_id: &local_id,
@@ -135,7 +139,35 @@ impl RoomTx<'_> {
         if creates {
             self.room_id.clone_from(&pdu.room_id);
         }
-        self.write(pdu).await
+        let event = self.write(pdu).await?;
+        if let Some((target, key)) = annotation {
+            let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
+            self.tx.put(&ANNOTATIONS, &self.room_id, place, &event.number);
+        }
+        Ok(event)
+    }
+
+    /// What an event annotates, and with what; an error where its sender has said that already
+    /// (spec: Client-Server API, Event annotations and reactions).
+    async fn new_annotation(
+        &self,
+        draft: &Draft,
+    ) -> Result<Option<(OwnedEventId, String)>, AppendError> {
+        let relates_to = draft.content.get("m.relates_to").and_then(|value| value.as_object());
+        let text = |field| relates_to.and_then(|object| object.get(field)?.as_str());
+        if draft.state_key.is_some() || text("rel_type") != Some("m.annotation") {
+            return Ok(None);
+        }
+        let target = text("event_id").and_then(|id| OwnedEventId::try_from(id).ok());
+        let Some((target, key)) = target.zip(text("key")) else { return Ok(None) };
+        let place = (&target, &draft.sender, &draft.kind.to_string(), key);
+        if let Some(number) = self.tx.get(&ANNOTATIONS, &self.room_id, place).await?
+            && let Some(header) = self.tx.get(&EVENT_HEADERS, &self.room_id, number).await?
+            && header.redacted_by.is_none()
+        {
+            return Err(AppendError::DuplicateAnnotation);
+        }
+        Ok(Some((target, key.to_owned())))
     }
 
     async fn select_auth_events(&self, draft: &Draft) -> Result<Vec<Arc<Event>>, AppendError> {
@@ -161,7 +193,10 @@ impl RoomTx<'_> {
     async fn check(&self, pdu: &Pdu, auth_events: &[Arc<Event>]) -> Result<(), AppendError> {
         // The create event is looked at also where it is not among the auth events (version 12).
         let create = match self.head.create {
-            0 => None,
+            0 => {
+                auth::check_auth_events(pdu, self.rules, |_| None)?;
+                None
+            }
             _ => Some(self.create_event().await?),
         };
         let known = || auth_events.iter().chain(&create);

@@ -2,12 +2,26 @@
 //!
 //! Start at [`RoomTx`]: an open room within a transaction, to which events are appended.
 
+pub mod aliases;
 mod append;
+pub mod ban;
 mod bundle;
+pub mod create;
 pub mod events;
+pub mod forget;
+pub mod invite;
+pub mod join;
+pub mod kick;
+pub mod knock;
+pub mod leave;
+pub mod membership;
+pub mod new_room;
+pub mod profile;
+pub mod redact;
 mod render;
 mod room_tx;
 pub mod send;
+pub mod set_state;
 pub mod states;
 #[cfg(test)]
 pub(crate) mod test_room;

@@ -1,8 +1,12 @@
 //! Sending events (spec: Client-Server API, Sending events to a room).
 
 use futures::FutureExt;
-use millrace_store::{Read, Tx, tables::TRANSACTIONS};
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
+use millrace_store::{
+    Read, Tx,
+    rows::room::EventTransaction,
+    tables::{EVENT_TXNS, TRANSACTIONS},
+};
+use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{AppendError, Draft, Numbers, RoomTx, Rooms};
 
@@ -56,11 +60,8 @@ pub async fn send(
     let numbers = &Numbers::draw(rooms, 1).await?;
     let body = |tx: Tx| {
         async move {
-            if let Some(key) = transaction {
-                let key = (&key.device, &key.endpoint, &key.id);
-                if let Some(sent) = tx.get(&TRANSACTIONS, &draft.sender, key).await? {
-                    return Ok(sent);
-                }
+            if let Some(sent) = sent_before(&tx, &draft.sender, transaction).await? {
+                return Ok(sent);
             }
             let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
             let mut room = room.ok_or_else(|| SendError::UnknownRoom(room_id.to_owned()))?;
@@ -68,15 +69,36 @@ pub async fn send(
             let event = room.append(draft.clone()).await?;
             room.finish();
             let sent = event.pdu.event_id.clone();
-            if let Some(key) = transaction {
-                let key = (&key.device, &key.endpoint, &key.id);
-                tx.put(&TRANSACTIONS, &draft.sender, key, &sent);
-            }
+            note_sent(&tx, &draft.sender, transaction, &sent);
             Ok(sent)
         }
         .boxed()
     };
     rooms.env.store.transact_in(room_id, body).await
+}
+
+/// The event that the same request has sent before.
+pub(super) async fn sent_before(
+    tx: &Tx,
+    sender: &UserId,
+    transaction: Option<&TransactionKey>,
+) -> millrace_store::Result<Option<OwnedEventId>> {
+    let Some(key) = transaction else { return Ok(None) };
+    tx.get(&TRANSACTIONS, sender, (&key.device, &key.endpoint, &key.id)).await
+}
+
+/// Remembers what a request has sent: for its repetition, and so that the device that sent the event
+/// is told its transaction ID.
+pub(super) fn note_sent(
+    tx: &Tx,
+    sender: &UserId,
+    transaction: Option<&TransactionKey>,
+    sent: &EventId,
+) {
+    let Some(key) = transaction else { return };
+    tx.put(&TRANSACTIONS, sender, (&key.device, &key.endpoint, &key.id), &sent.to_owned());
+    let made_by = EventTransaction { device: key.device.clone(), id: key.id.clone() };
+    tx.put(&EVENT_TXNS, sender, sent, &made_by);
 }
 
 async fn check_joined(room: &RoomTx<'_>, user: &UserId) -> Result<(), SendError> {

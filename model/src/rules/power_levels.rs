@@ -12,7 +12,7 @@ use ruma::{
 use crate::pdu::Pdu;
 
 /// The level of a room's creator where the room has no power levels event.
-const CREATOR_LEVEL: i64 = 100;
+pub const CREATOR_LEVEL: i64 = 100;
 /// What a notification such as `@room` needs where the event does not say.
 const NOTIFICATION_LEVEL: i64 = 50;
 
@@ -110,6 +110,11 @@ impl PowerLevels {
             return Level::Infinite;
         }
         Level::Finite(self.users.get(user).copied().unwrap_or(self.users_default))
+    }
+
+    /// The users who have a level of their own, creators included.
+    pub fn named_users(&self) -> impl Iterator<Item = &UserId> {
+        self.users.keys().chain(&self.infinite).map(|user| &**user)
     }
 
     /// What sending a message event of this type needs.

@@ -1,0 +1,111 @@
+//! Redacting an event (spec: Client-Server API, Redactions).
+
+use futures::FutureExt;
+use millrace_model::rules::{power_levels::Action, redaction};
+use millrace_store::Tx;
+use ruma::{
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
+
+use super::{
+    AppendError, Draft, Numbers, RoomTx, Rooms, events,
+    send::{TransactionKey, note_sent, sent_before},
+};
+
+/// Why nothing was redacted.
+#[derive(Debug, thiserror::Error)]
+pub enum RedactError {
+    /// There is no such room here.
+    #[error("this server does not know the room {0}")]
+    UnknownRoom(OwnedRoomId),
+    /// The sender is not in the room.
+    #[error("{0} is not joined to the room")]
+    NotJoined(OwnedUserId),
+    /// The room has no such event.
+    #[error("the room has no event {0}")]
+    UnknownEvent(OwnedEventId),
+    /// An event of somebody else, and the sender has not the level for that.
+    #[error("you may not redact the events of others")]
+    NotAllowed,
+    /// An event on which the room's access rules stand.
+    #[error("events of type {0} cannot be redacted")]
+    Protected(TimelineEventType),
+    /// The event cannot be appended.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+impl From<millrace_store::Error> for RedactError {
+    fn from(error: millrace_store::Error) -> Self {
+        Self::Append(error.into())
+    }
+}
+
+/// What is to be redacted, by whom.
+#[derive(Debug, Clone)]
+pub struct Redaction {
+    /// Who redacts.
+    pub sender: OwnedUserId,
+    /// What is redacted.
+    pub target: OwnedEventId,
+    /// The content of the redaction: mostly a reason.
+    pub content: CanonicalJsonObject,
+}
+
+/// Redacts an event and returns the ID of the redaction. A repeated `transaction` redacts once.
+///
+/// # Errors
+/// Where there is no such event, or the sender may not redact it.
+pub async fn redact(
+    rooms: &Rooms,
+    room_id: &RoomId,
+    redaction: &Redaction,
+    transaction: Option<&TransactionKey>,
+) -> Result<OwnedEventId, RedactError> {
+    let numbers = &Numbers::draw(rooms, 1).await?;
+    let body = |tx: Tx| {
+        async move {
+            let sender = &redaction.sender;
+            if let Some(sent) = sent_before(&tx, sender, transaction).await? {
+                return Ok(sent);
+            }
+            let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
+            let mut room = room.ok_or_else(|| RedactError::UnknownRoom(room_id.to_owned()))?;
+            check(&room, sender, &redaction.target).await?;
+            let kind = TimelineEventType::RoomRedaction;
+            let draft = Draft {
+                redacts: Some(redaction.target.clone()),
+                ..Draft::message(sender, kind, redaction.content.clone())
+            };
+            let event = room.append(draft).await?;
+            room.finish();
+            note_sent(&tx, sender, transaction, &event.pdu.event_id);
+            Ok(event.pdu.event_id.clone())
+        }
+        .boxed()
+    };
+    rooms.env.store.transact_in(room_id, body).await
+}
+
+async fn check(room: &RoomTx<'_>, sender: &UserId, target: &EventId) -> Result<(), RedactError> {
+    if room.membership(sender).await? != MembershipState::Join {
+        return Err(RedactError::NotJoined(sender.to_owned()));
+    }
+    let unknown = || RedactError::UnknownEvent(target.to_owned());
+    let found = events::find(room.tx, &room.room_id, target).await?;
+    let (number, _) = found.ok_or_else(unknown)?;
+    let target = room.event(number).await?;
+    let kind = &target.pdu.kind;
+    if matches!(kind, TimelineEventType::RoomCreate | TimelineEventType::RoomServerAcl) {
+        return Err(RedactError::Protected(kind.clone()));
+    }
+    let levels = room.power_levels().await?;
+    // The rules of rooms let every user of a server redact what the server's users sent; between
+    // users of one server it is the server that keeps them apart.
+    let allowed = *sender == target.pdu.sender
+        || levels.can(sender, Action::RedactOthers)
+        || (!room.rooms.env.is_local(&target.pdu.sender)
+            && redaction::may_apply(sender, &target.pdu.sender, &levels));
+    if allowed { Ok(()) } else { Err(RedactError::NotAllowed) }
+}

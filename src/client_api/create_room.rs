@@ -1,0 +1,124 @@
+//! Creating rooms: client-server API, "Creation".
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State};
+use millrace_domain::{
+    accounts::Requester,
+    rooms::{
+        create::{self, InitialState, Listing, NewRoom, Preset},
+        membership::Direct,
+    },
+};
+use millrace_model::json::canonical_object;
+use ruma::{
+    CanonicalJsonObject, RoomVersionId,
+    api::{
+        client::room::{
+            Visibility,
+            create_room::v3::{Request, Response, RoomPreset},
+        },
+        error::ErrorKind,
+    },
+    serde::Raw,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    error::ApiError, extract::Matrix, limits::EndpointClass, router::MatrixRouter,
+    user_limits::UserLimits,
+};
+use crate::app::{App, RoomsPart};
+
+/// What users may make of rooms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomPolicy {
+    /// The version of rooms whose creator asks for none.
+    pub default_version: RoomVersionId,
+    /// Whether users may list rooms in the directory.
+    pub publication: bool,
+    /// Whether the directory may be read without an account.
+    pub directory_without_account: bool,
+}
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().matrix(create_room)
+}
+
+/// `POST /_matrix/client/v3/createRoom`
+#[tracing::instrument(name = "client.rooms.create", skip_all)]
+async fn create_room(
+    State(rooms): State<RoomsPart>,
+    State(policy): State<Arc<RoomPolicy>>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<Request>,
+) -> Result<Matrix<Response>, ApiError> {
+    limits.check(EndpointClass::CreateRoom, &requester.user)?;
+    let new = new_room(request, requester, &policy)?;
+    let room_id = create::create(&rooms, &new).await?;
+    Ok(Matrix(Response::new(room_id)))
+}
+
+fn new_room(
+    request: Request,
+    requester: Requester,
+    policy: &RoomPolicy,
+) -> Result<NewRoom, ApiError> {
+    if !request.invite_3pid.is_empty() {
+        let message = "This server cannot invite by e-mail address or phone number";
+        return Err(ApiError::bad_request(ErrorKind::ThreepidDenied, message));
+    }
+    let listing = match request.visibility {
+        Visibility::Public if !policy.publication => {
+            return Err(ApiError::forbidden("Rooms cannot be listed in this server's directory"));
+        }
+        Visibility::Public => Listing::Published,
+        _ => Listing::Unlisted,
+    };
+    let preset = match request.preset {
+        Some(RoomPreset::PrivateChat) => Preset::Private,
+        Some(RoomPreset::TrustedPrivateChat) => Preset::TrustedPrivate,
+        Some(RoomPreset::PublicChat) => Preset::Public,
+        Some(other) => return Err(ApiError::bad_json(format_args!("No such preset: {other}"))),
+        None if listing == Listing::Published => Preset::Public,
+        None => Preset::Private,
+    };
+    let initial_state = request.initial_state.iter().map(|raw| initial_state(raw.json()));
+    Ok(NewRoom {
+        creator: requester.user,
+        version: request.room_version.unwrap_or_else(|| policy.default_version.clone()),
+        preset,
+        creation_content: object(request.creation_content.as_ref())?,
+        power_levels: object(request.power_level_content_override.as_ref())?,
+        initial_state: initial_state.collect::<Result<_, _>>()?,
+        name: request.name,
+        topic: request.topic,
+        invite: request.invite,
+        direct: if request.is_direct { Direct::Yes } else { Direct::No },
+        alias_name: request.room_alias_name,
+        listing,
+    })
+}
+
+fn object<T>(raw: Option<&Raw<T>>) -> Result<CanonicalJsonObject, ApiError> {
+    let Some(raw) = raw else { return Ok(CanonicalJsonObject::new()) };
+    Ok(canonical_object(raw.json().get())?)
+}
+
+#[derive(Deserialize)]
+struct StateEvent<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    state_key: String,
+    #[serde(borrow)]
+    content: &'a RawValue,
+}
+
+fn initial_state(raw: &RawValue) -> Result<InitialState, ApiError> {
+    let event: StateEvent<'_> = serde_json::from_str(raw.get()).map_err(ApiError::bad_json)?;
+    let content = canonical_object(event.content.get())?;
+    Ok(InitialState { kind: event.kind.into(), state_key: event.state_key, content })
+}

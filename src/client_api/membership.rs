@@ -1,0 +1,201 @@
+//! Joining, inviting, knocking, leaving, kicking, banning, forgetting: client-server API, "Room
+//! membership".
+
+use axum::{Router, extract::State};
+use millrace_domain::{
+    accounts::Requester,
+    rooms::{aliases, ban, forget, invite, join, kick, knock, leave, membership::Guest},
+};
+use ruma::{
+    OwnedRoomId, OwnedRoomOrAliasId,
+    api::{
+        client::{
+            knock::knock_room,
+            membership::{
+                ban_user, forget_room,
+                invite_user::{self, v3::InvitationRecipient},
+                join_room_by_id, join_room_by_id_or_alias, kick_user, leave_room, unban_user,
+            },
+        },
+        error::ErrorKind,
+    },
+};
+
+use super::{
+    error::ApiError, extract::Matrix, limits::EndpointClass, room_errors::unknown_room,
+    router::MatrixRouter, user_limits::UserLimits,
+};
+use crate::app::{App, RoomsPart};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .matrix(join_by_id)
+        .matrix(join_by_id_or_alias)
+        .matrix(knock_on)
+        .matrix(leave_room)
+        .matrix(forget_room)
+        .matrix(invite_user)
+        .matrix(kick_user)
+        .matrix(ban_user)
+        .matrix(unban_user)
+}
+
+/// Whether the requester is a guest, as the operations want it.
+pub(super) fn guest(requester: &Requester) -> Guest {
+    if requester.is_guest { Guest::Yes } else { Guest::No }
+}
+
+/// The room that an ID or alias names.
+pub(super) async fn resolve(
+    rooms: &RoomsPart,
+    name: OwnedRoomOrAliasId,
+) -> Result<OwnedRoomId, ApiError> {
+    let alias = match OwnedRoomId::try_from(name) {
+        Ok(room) => return Ok(room),
+        Err(alias) => alias,
+    };
+    let found = aliases::resolve(rooms, &alias).await.map_err(ApiError::internal)?;
+    found
+        .map(|alias| alias.room)
+        .ok_or_else(|| unknown_room(format_args!("No room is named {alias}")))
+}
+
+/// Third-party invites are made and kept by identity servers, which this server does not ask.
+fn refuse_third_party<T>(signed: Option<&T>) -> Result<(), ApiError> {
+    match signed {
+        None => Ok(()),
+        Some(_) => Err(ApiError::forbidden("This server knows no third-party invites")),
+    }
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/join`
+#[tracing::instrument(name = "client.rooms.join", skip_all, fields(room = %request.room_id))]
+async fn join_by_id(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<join_room_by_id::v3::Request>,
+) -> Result<Matrix<join_room_by_id::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Join, &requester.user)?;
+    refuse_third_party(request.third_party_signed.as_ref())?;
+    let (room, reason) = (request.room_id, request.reason.as_deref());
+    join::join(&rooms, &room, &requester.user, guest(&requester), reason).await?;
+    Ok(Matrix(join_room_by_id::v3::Response::new(room)))
+}
+
+/// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
+#[tracing::instrument(name = "client.rooms.join_named", skip_all)]
+async fn join_by_id_or_alias(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<join_room_by_id_or_alias::v3::Request>,
+) -> Result<Matrix<join_room_by_id_or_alias::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Join, &requester.user)?;
+    refuse_third_party(request.third_party_signed.as_ref())?;
+    let room = resolve(&rooms, request.room_id_or_alias).await?;
+    let reason = request.reason.as_deref();
+    join::join(&rooms, &room, &requester.user, guest(&requester), reason).await?;
+    Ok(Matrix(join_room_by_id_or_alias::v3::Response::new(room)))
+}
+
+/// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
+#[tracing::instrument(name = "client.rooms.knock", skip_all)]
+async fn knock_on(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<knock_room::v3::Request>,
+) -> Result<Matrix<knock_room::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Join, &requester.user)?;
+    let room = resolve(&rooms, request.room_id_or_alias).await?;
+    knock::knock(&rooms, &room, &requester.user, request.reason.as_deref()).await?;
+    Ok(Matrix(knock_room::v3::Response::new(room)))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/leave`
+#[tracing::instrument(name = "client.rooms.leave", skip_all, fields(room = %request.room_id))]
+async fn leave_room(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<leave_room::v3::Request>,
+) -> Result<Matrix<leave_room::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    let (user, reason) = (&requester.user, request.reason.as_deref());
+    leave::leave(&rooms, &request.room_id, user, reason).await?;
+    Ok(Matrix(leave_room::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/forget`
+#[tracing::instrument(name = "client.rooms.forget", skip_all, fields(room = %request.room_id))]
+async fn forget_room(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<forget_room::v3::Request>,
+) -> Result<Matrix<forget_room::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    forget::forget(&rooms, &request.room_id, &requester.user).await?;
+    Ok(Matrix(forget_room::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/invite`
+#[tracing::instrument(name = "client.rooms.invite", skip_all, fields(room = %request.room_id))]
+async fn invite_user(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<invite_user::v3::Request>,
+) -> Result<Matrix<invite_user::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Invite, &requester.user)?;
+    let InvitationRecipient::UserId(invited) = request.recipient else {
+        let message = "This server cannot invite by e-mail address or phone number";
+        return Err(ApiError::bad_request(ErrorKind::ThreepidDenied, message));
+    };
+    let (user, reason) = (&requester.user, invited.reason.as_deref());
+    invite::invite(&rooms, &request.room_id, user, &invited.user_id, reason).await?;
+    Ok(Matrix(invite_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/kick`
+#[tracing::instrument(name = "client.rooms.kick", skip_all, fields(room = %request.room_id))]
+async fn kick_user(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<kick_user::v3::Request>,
+) -> Result<Matrix<kick_user::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    let (user, reason) = (&requester.user, request.reason.as_deref());
+    kick::kick(&rooms, &request.room_id, user, &request.user_id, reason).await?;
+    Ok(Matrix(kick_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/ban`
+#[tracing::instrument(name = "client.rooms.ban", skip_all, fields(room = %request.room_id))]
+async fn ban_user(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<ban_user::v3::Request>,
+) -> Result<Matrix<ban_user::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    let (user, reason) = (&requester.user, request.reason.as_deref());
+    ban::ban(&rooms, &request.room_id, user, &request.user_id, reason).await?;
+    Ok(Matrix(ban_user::v3::Response::new()))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/unban`
+#[tracing::instrument(name = "client.rooms.unban", skip_all, fields(room = %request.room_id))]
+async fn unban_user(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<unban_user::v3::Request>,
+) -> Result<Matrix<unban_user::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    let (user, reason) = (&requester.user, request.reason.as_deref());
+    ban::unban(&rooms, &request.room_id, user, &request.user_id, reason).await?;
+    Ok(Matrix(unban_user::v3::Response::new()))
+}

@@ -1,0 +1,121 @@
+//! Errors of room operations as clients are told them.
+
+use http::StatusCode;
+use millrace_domain::rooms::{
+    AppendError, create::CreateError, forget::ForgetError, membership::MembershipError,
+    redact::RedactError, send::SendError, set_state::SetStateError,
+};
+use millrace_model::{json::NotCanonical, rules::build::BuildError};
+use ruma::api::error::ErrorKind;
+
+use super::error::ApiError;
+
+/// What a client is told of a room that is not here. Rooms of other servers look the same.
+pub(super) fn unknown_room(message: impl std::fmt::Display) -> ApiError {
+    ApiError::not_found(message)
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Refused(refused) => Self::forbidden(refused),
+            AppendError::Build(BuildError::TooLarge { .. })
+            | AppendError::Store(millrace_store::Error::TooLarge { .. }) => Self::too_large(error),
+            AppendError::Build(BuildError::Invalid(error)) => Self::bad_json(error),
+            AppendError::DuplicateAnnotation => {
+                Self::bad_request(ErrorKind::DuplicateAnnotation, error)
+            }
+            AppendError::Version(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, error),
+            AppendError::Build(_)
+            | AppendError::Load(_)
+            | AppendError::State(_)
+            | AppendError::Invalid(_)
+            | AppendError::Store(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Version(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, error),
+            CreateError::AliasName(_) => Self::invalid_param(error),
+            CreateError::AliasInUse(_) => Self::bad_request(ErrorKind::RoomInUse, error),
+            CreateError::Malformed(_) => Self::bad_json(error),
+            CreateError::State(AppendError::Refused(_)) => {
+                Self::bad_request(ErrorKind::InvalidRoomState, error)
+            }
+            CreateError::State(error) => error.into(),
+            CreateError::Invite(error) => error.into(),
+            CreateError::Store(error) => AppendError::Store(error).into(),
+            CreateError::Collision => Self::internal(error),
+        }
+    }
+}
+
+impl From<MembershipError> for ApiError {
+    fn from(error: MembershipError) -> Self {
+        let forbidden = |kind| Self::new(StatusCode::FORBIDDEN, kind, &error);
+        match error {
+            MembershipError::UnknownRoom(_) => unknown_room(error),
+            MembershipError::Refused(_)
+            | MembershipError::NotInRoom(_)
+            | MembershipError::AlreadyInRoom(_)
+            | MembershipError::OtherServer(_) => Self::forbidden(error),
+            MembershipError::NobodyAuthorises => forbidden(ErrorKind::UnableToGrantJoin),
+            MembershipError::NotBanned(_) => forbidden(ErrorKind::BadState),
+            MembershipError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<ForgetError> for ApiError {
+    fn from(error: ForgetError) -> Self {
+        match error {
+            ForgetError::StillIn(_) => Self::bad_request(ErrorKind::Unknown, error),
+            ForgetError::Store(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<SendError> for ApiError {
+    fn from(error: SendError) -> Self {
+        match error {
+            // Who is not in a room is not told whether it exists.
+            SendError::UnknownRoom(_) | SendError::NotJoined { .. } => Self::forbidden(error),
+            SendError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<RedactError> for ApiError {
+    fn from(error: RedactError) -> Self {
+        match error {
+            RedactError::UnknownRoom(_)
+            | RedactError::NotJoined(_)
+            | RedactError::NotAllowed
+            | RedactError::Protected(_) => Self::forbidden(error),
+            RedactError::UnknownEvent(_) => Self::not_found(error),
+            RedactError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetStateError> for ApiError {
+    fn from(error: SetStateError) -> Self {
+        match error {
+            SetStateError::UnknownRoom(_) => Self::forbidden(error),
+            SetStateError::NoAlias(_) => Self::invalid_param(error),
+            SetStateError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, error),
+            SetStateError::CreatorLevel(_) | SetStateError::NoMembership => Self::bad_json(error),
+            SetStateError::Membership(error) => error.into(),
+            SetStateError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotCanonical> for ApiError {
+    fn from(error: NotCanonical) -> Self {
+        Self::bad_json(error)
+    }
+}
