@@ -7,8 +7,8 @@ use axum::{
 };
 use http::StatusCode;
 use millrace_domain::accounts::{
-    self, Credentials, Login, NewAccount, NewDevice, RegisterError, Registered, check_available,
-    is_registration_token_valid,
+    self, Credentials, DEVICE_NAME_BYTES_MAX, DeviceError, Login, NewAccount, NewDevice,
+    RegisterError, Registered, check_available, is_registration_token_valid,
     uiaa::{Challenge, authorise},
     upgrade_guest,
 };
@@ -125,6 +125,9 @@ pub(super) fn new_device(
     if id.as_ref().is_some_and(|id| !usable(id)) {
         let most = DEVICE_ID_BYTES_MAX;
         return Err(ApiError::invalid_param(format_args!("device_id must have 1 to {most} bytes")));
+    }
+    if display_name.as_ref().is_some_and(|name| name.len() > DEVICE_NAME_BYTES_MAX) {
+        return Err(DeviceError::NameTooLong.into());
     }
     Ok(NewDevice { id, display_name, refreshes })
 }

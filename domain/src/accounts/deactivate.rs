@@ -8,7 +8,7 @@ use futures::future::FutureExt;
 use millrace_store::{
     Node, Read, Result as StoreResult, Scan, Tx,
     rows::account::{Account, Deactivation},
-    tables::{ACCOUNTS, DEPARTURES, PROFILES},
+    tables::{ACCOUNT_DATA, ACCOUNTS, DEPARTURES, FILTERS, PROFILES},
 };
 use ruma::{OwnedUserId, UserId};
 
@@ -16,9 +16,6 @@ use super::{
     Accounts, AuthenticateError, Requester, confirm,
     sessions::{self, all_devices},
 };
-
-/// Fields of a profile that a deactivation removes, if the content is to be erased.
-const PROFILE_FIELDS: [&str; 3] = ["displayname", "avatar_url", "m.tz"];
 
 /// Why the account was not given up.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +59,7 @@ pub async fn deactivate(
             let ended = all_devices(&tx, user).await?;
             sessions::end(&tx, user, &ended).await?;
             if erase {
-                for field in PROFILE_FIELDS {
-                    tx.delete(&PROFILES, user, field);
-                }
+                erase_own(&tx, user).await?;
             }
             Ok::<_, DeactivateError>(())
         }
@@ -72,6 +67,22 @@ pub async fn deactivate(
     };
     accounts.env.store.transact(write).await?;
     Ok(Departing { user: user.clone(), erase })
+}
+
+/// Deletes what is the user's alone: profile, account data, filters. All sessions end in the
+/// same transaction, so that no request that comes later writes more of it.
+async fn erase_own(tx: &Tx, user: &UserId) -> StoreResult<()> {
+    let found = tx.unprotected();
+    for (field, _) in found.scan(&PROFILES, user, Scan::all()).await? {
+        tx.delete(&PROFILES, user, &field);
+    }
+    for ((room, kind), _) in found.scan(&ACCOUNT_DATA, user, Scan::all()).await? {
+        tx.delete(&ACCOUNT_DATA, user, (&room, &kind));
+    }
+    for (id, _) in found.scan(&FILTERS, user, Scan::all()).await? {
+        tx.delete(&FILTERS, user, &id);
+    }
+    Ok(())
 }
 
 /// Whether and how an account was given up.

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The longest name of a device, in bytes.
-const NAME_BYTES_MAX: usize = 512;
+pub const NAME_BYTES_MAX: usize = 512;
 
 /// What a user is shown of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]

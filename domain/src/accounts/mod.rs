@@ -36,7 +36,10 @@ pub use self::{
     change_password::{ChangePasswordError, NewPassword, change_password},
     deactivate::{DeactivateError, Departing, deactivate, departed, departing, find_deactivation},
     device_list::device_list_changed,
-    devices::{DeviceError, DeviceInfo, delete_devices, device, devices, rename_device},
+    devices::{
+        DeviceError, DeviceInfo, NAME_BYTES_MAX as DEVICE_NAME_BYTES_MAX, delete_devices, device,
+        devices, rename_device,
+    },
     last_seen::LastSeen,
     log_in::{LogInError, log_in_by_password, log_in_by_token, named_user},
     log_out::{log_out, log_out_everywhere},

@@ -16,7 +16,10 @@ use millrace_store::{
         TO_DEVICE_HEAD,
     },
 };
-use ruma::{device_id, user_id};
+use ruma::{
+    api::client::uiaa::{AuthData, AuthType, Dummy, RegistrationToken as RegistrationTokenData},
+    device_id, user_id,
+};
 
 use super::*;
 use crate::testing::{TestClock, env_on};
@@ -317,4 +320,27 @@ async fn pushers_and_waiting_messages_end_with_their_device() {
     assert_eq!(waiting[0].0.0, "KEPT");
     let head = snapshot.get(&TO_DEVICE_HEAD, user, &**device).await.unwrap();
     assert_eq!(head, Some(ToDeviceHead { first: 2, last: 1 }));
+}
+
+#[tokio::test]
+async fn a_wrong_token_after_the_right_one_does_not_register_uncounted() {
+    let mut w = world().await;
+    w.accounts.settings.registration_token = Some("right".to_owned());
+    let flows = vec![vec![AuthType::RegistrationToken, AuthType::Dummy]];
+    let challenge = uiaa::Challenge { operation: "register".to_owned(), user: None, flows };
+    let mut session = None;
+    for token in ["right", "wrong"] {
+        let mut data = RegistrationTokenData::new(token.to_owned());
+        data.session.clone_from(&session);
+        let auth = AuthData::RegistrationToken(data);
+        let asked = uiaa::authorise(&w.accounts, &challenge, Some(&auth)).await.unwrap_err();
+        let uiaa::UiaaError::Needed(info) = asked else { panic!("{asked}") };
+        assert_eq!(info.completed, [AuthType::RegistrationToken]);
+        session = info.session;
+    }
+    let mut last = Dummy::new();
+    last.session = session;
+    let auth = AuthData::Dummy(last);
+    let proof = uiaa::authorise(&w.accounts, &challenge, Some(&auth)).await.unwrap();
+    assert_eq!(proof.registration_token.as_deref(), Some("right"));
 }

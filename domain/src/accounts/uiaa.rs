@@ -211,7 +211,10 @@ async fn step(
         }
         AuthData::RegistrationToken(data) => {
             let valid = is_registration_token_valid(accounts, &data.token).await?;
-            proof.registration_token = valid.then(|| data.token.clone());
+            if valid {
+                // A wrong one that comes later does not undo the stage, nor what is counted.
+                proof.registration_token = Some(data.token.clone());
+            }
             (!valid).then_some("The registration token is not valid")
         }
         AuthData::Dummy(_) | AuthData::Terms(_) => None,
