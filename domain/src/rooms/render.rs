@@ -9,7 +9,8 @@ use millrace_store::{
     rows::room::{EventHeader, EventTransaction},
     tables::{EVENT_HEADERS, EVENT_TXNS},
 };
-use rustc_hash::FxHashMap;
+use ruma::{OwnedUserId, events::room::member::MembershipState};
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -17,6 +18,7 @@ use super::{
     Event,
     view::{ReadError, RoomView, Seen},
 };
+use crate::accounts::find_deactivation;
 
 /// What the `unsigned` of several events refers to, read at once.
 struct Referred {
@@ -28,6 +30,8 @@ struct Referred {
     txns: Vec<Option<EventTransaction>>,
     /// For each event rendered, its `m.relations`.
     relations: Vec<Option<String>>,
+    /// Senders whose accounts were erased, among those of events that the viewer was not there for.
+    erased: FxHashSet<OwnedUserId>,
 }
 
 impl RoomView<'_> {
@@ -46,7 +50,8 @@ impl RoomView<'_> {
             for (place, seen) in seen.iter().enumerate() {
                 let unsigned = self.unsigned(seen, place, &referred)?;
                 let mut text = String::new();
-                self.form(&seen.event, &seen.header)?.write_to(&mut text, Some(&unsigned), room_id);
+                let form = self.form(seen, &referred.erased)?;
+                form.write_to(&mut text, Some(&unsigned), room_id);
                 rendered.push(RawValue::from_string(text).expect("assembled from valid JSON"));
             }
             Ok(rendered)
@@ -69,13 +74,29 @@ impl RoomView<'_> {
 
     fn form<'e>(
         &self,
-        event: &'e Event,
-        header: &EventHeader,
+        seen: &'e Seen,
+        erased: &FxHashSet<OwnedUserId>,
     ) -> Result<&'e ClientForm, ReadError> {
-        match header.redacted_by {
-            Some(_) => Ok(&event.redacted(self.rules)?.client),
-            None => Ok(&event.client),
+        if is_erased(seen, erased) || seen.header.redacted_by.is_some() {
+            return Ok(&seen.event.redacted(self.rules)?.client);
         }
+        Ok(&seen.event.client)
+    }
+
+    /// Senders of these events who gave up their account and wanted their content erased: "users
+    /// which join the room after the erasure request are served redacted copies"
+    /// (`POST /account/deactivate`).
+    async fn erased_senders(&self, seen: &[Seen]) -> Result<FxHashSet<OwnedUserId>, ReadError> {
+        let absent = seen.iter().filter(|seen| was_absent(seen));
+        let senders: FxHashSet<_> = absent.map(|seen| &seen.event.pdu.sender).collect();
+        let mut erased = FxHashSet::default();
+        for sender in senders {
+            let deactivation = find_deactivation(self.snapshot, sender).await?;
+            if deactivation.is_some_and(|deactivation| deactivation.erase) {
+                erased.insert(sender.clone());
+            }
+        }
+        Ok(erased)
     }
 
     async fn refer(&self, seen: &[Seen]) -> Result<Referred, ReadError> {
@@ -91,6 +112,7 @@ impl RoomView<'_> {
             replaced: replaced.into_iter().zip(headers).collect(),
             txns: self.transactions(seen).await?,
             relations: self.bundles(seen).await?,
+            erased: self.erased_senders(seen).await?,
         })
     }
 
@@ -141,7 +163,9 @@ impl RoomView<'_> {
             let unsigned = format!("{{\"age\":{}}}", self.age_ms(redaction));
             redaction.client.write_to(&mut text, Some(&unsigned), RoomIdField::Present);
         }
-        if let Some(relations) = &referred.relations[place] {
+        // What an erased user's event was edited to is erased with it.
+        let relations = referred.relations[place].as_ref();
+        if let Some(relations) = relations.filter(|_| !is_erased(seen, &referred.erased)) {
             text.push_str(",\"m.relations\":");
             text.push_str(relations);
         }
@@ -171,6 +195,15 @@ impl RoomView<'_> {
     }
 }
 
+/// Whether the viewer was not in the room at the event.
+fn was_absent(seen: &Seen) -> bool {
+    seen.membership.as_ref().is_some_and(|membership| *membership != MembershipState::Join)
+}
+
+fn is_erased(seen: &Seen, erased: &FxHashSet<OwnedUserId>) -> bool {
+    was_absent(seen) && erased.contains(&seen.event.pdu.sender)
+}
+
 /// Adds a field to the text of an object that has one already.
 pub(super) fn push(text: &mut String, name: &str, value: &impl Serialize) {
     let value = serde_json::to_string(value).expect("identifiers and numbers have a JSON form");
@@ -181,6 +214,12 @@ pub(super) fn push(text: &mut String, name: &str, value: &impl Serialize) {
 mod tests {
     use std::sync::Arc;
 
+    use futures::{FutureExt, future::ready};
+    use millrace_store::{
+        Tx,
+        rows::account::{Account, Deactivation},
+        tables::ACCOUNTS,
+    };
     use serde_json::json;
 
     use crate::rooms::test_room::{TestRoom, user, viewer};
@@ -225,6 +264,35 @@ mod tests {
         let because = &seen["unsigned"]["redacted_because"];
         assert_eq!(because["event_id"], redaction.as_str());
         assert_eq!(because["redacts"], secret.as_str());
+    }
+
+    #[tokio::test]
+    async fn an_erased_users_messages_are_redacted_for_those_who_came_later() {
+        let room = TestRoom::with_visibility("shared").await;
+        room.member("bob", "bob", "join").await;
+        let early = room.say("alice", "secret").await;
+        room.relate("alice", &early, "m.replace").await;
+        room.member("carol", "carol", "join").await;
+        let (store, alice) = (&room.rooms.env.store, user("alice"));
+        let account = Account {
+            password_hash: None,
+            created_ms: 0,
+            guest: false,
+            admin: false,
+            user_type: None,
+            deactivated: Some(Deactivation { at_ms: 1, erase: true }),
+        };
+        let erase = |tx: Tx| {
+            tx.put(&ACCOUNTS, &alice, (), &account);
+            ready(Ok::<_, millrace_store::Error>(())).boxed()
+        };
+        store.transact(erase).await.unwrap();
+        let seen = room.seen_by(&viewer("bob"), &early).await.unwrap();
+        assert_eq!(seen["content"]["body"], "secret");
+        assert!(seen["unsigned"]["m.relations"].is_object());
+        let seen = room.seen_by(&viewer("carol"), &early).await.unwrap();
+        assert_eq!(seen["content"], json!({}));
+        assert_eq!(seen["unsigned"].get("m.relations"), None);
     }
 
     #[tokio::test]
