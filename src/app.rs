@@ -27,6 +27,7 @@ use crate::{
         Config, accounts::Accounts as AccountsConfig, database::Database, rate_limits::RateLimits,
         registration, well_known::WellKnown,
     },
+    departures,
     identity::{self, IdentityError},
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
@@ -118,12 +119,14 @@ impl App {
         let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
         let default_room_version =
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
-        let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
+        let rooms = Arc::new(Rooms::open(env.clone(), CacheSizes::default()).await?);
+        let accounts = Arc::new(accounts);
+        tokio::spawn(departures::resume(accounts.clone(), rooms.clone()));
         Ok(Self(Arc::new(Parts {
             env,
-            rooms: Arc::new(rooms),
+            rooms,
             room_policy: room_policy(config, default_room_version.clone()),
-            accounts: Arc::new(accounts),
+            accounts,
             capabilities: Arc::new(Capabilities { default_room_version }),
             request_limits: RequestLimits {
                 body_bytes_max: config.limits.max_request_size,

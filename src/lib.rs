@@ -9,6 +9,7 @@ pub mod app;
 pub mod client_api;
 pub mod commands;
 pub mod config;
+mod departures;
 pub mod identity;
 pub mod serve;
 pub mod shutdown;

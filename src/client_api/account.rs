@@ -18,7 +18,10 @@ use super::{
     account_limits::AccountLimits, error::ApiError, extract::Matrix, limits::EndpointClass,
     router::MatrixRouter,
 };
-use crate::app::{AccountsPart, App};
+use crate::{
+    app::{AccountsPart, App, RoomsPart},
+    departures,
+};
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().matrix(who_am_i).matrix(set_password).matrix(give_up).matrix(third_party_ids)
@@ -59,6 +62,7 @@ async fn set_password(
 #[tracing::instrument(name = "client.account.deactivate", skip_all)]
 async fn give_up(
     State(accounts): State<AccountsPart>,
+    State(rooms): State<RoomsPart>,
     limits: AccountLimits,
     requester: Requester,
     Matrix(request): Matrix<deactivate_api::v3::Request>,
@@ -67,6 +71,7 @@ async fn give_up(
     let challenge = Challenge::password("account/deactivate", &requester.user);
     authorise(&accounts, &challenge, request.auth.as_ref()).await?;
     deactivate(&accounts, &requester, request.erase).await?;
+    tokio::spawn(departures::leave_rooms(accounts, rooms, requester.user));
     // There are no third-party identifiers to unbind.
     Ok(Matrix(deactivate_api::v3::Response::new(ThirdPartyIdRemovalStatus::Success)))
 }

@@ -1,8 +1,8 @@
 //! Giving up an account.
 //!
 //! One transaction ends all sessions and notes the departure. Leaving the rooms takes as many
-//! transactions as there are rooms, and goes on after a restart: whoever runs [`departing`] at the
-//! start leaves the rooms of each and then calls [`departed`].
+//! transactions as there are rooms, and goes on after a restart: [`departing`] tells who still has
+//! to [`depart`].
 
 use futures::future::FutureExt;
 use millrace_store::{
@@ -16,6 +16,7 @@ use super::{
     Accounts, AuthenticateError, Requester, confirm,
     sessions::{self, all_devices},
 };
+use crate::rooms::{Rooms, leave::leave_all_rooms};
 
 /// Why the account was not given up.
 #[derive(Debug, thiserror::Error)]
@@ -28,16 +29,8 @@ pub enum DeactivateError {
     Store(#[from] millrace_store::Error),
 }
 
-/// A user whose rooms are still to be left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Departing {
-    /// Who.
-    pub user: OwnedUserId,
-    /// Whether the user's content is to be erased.
-    pub erase: bool,
-}
-
-/// Gives up the requester's account: nobody can log in to it again, or register its name.
+/// Gives up the requester's account: nobody can log in to it again, or register its name. Its rooms
+/// are left by [`depart`], which is to follow.
 ///
 /// # Errors
 /// As [`DeactivateError`] says.
@@ -45,7 +38,7 @@ pub async fn deactivate(
     accounts: &Accounts,
     requester: &Requester,
     erase: bool,
-) -> Result<Departing, DeactivateError> {
+) -> Result<(), DeactivateError> {
     let user = &requester.user;
     let deactivation = &Deactivation { at_ms: accounts.now_ms(), erase };
     let write = |tx: Tx| {
@@ -61,12 +54,11 @@ pub async fn deactivate(
             if erase {
                 erase_own(&tx, user).await?;
             }
-            Ok::<_, DeactivateError>(())
+            Ok(())
         }
         .boxed()
     };
-    accounts.env.store.transact(write).await?;
-    Ok(Departing { user: user.clone(), erase })
+    accounts.env.store.transact(write).await
 }
 
 /// Deletes what is the user's alone: profile, account data, filters. All sessions end in the
@@ -100,16 +92,17 @@ pub async fn find_deactivation(
 ///
 /// # Errors
 /// Where the store fails.
-pub async fn departing(accounts: &Accounts) -> StoreResult<Vec<Departing>> {
+pub async fn departing(accounts: &Accounts) -> StoreResult<Vec<OwnedUserId>> {
     let rows = accounts.env.store.snapshot().scan(&DEPARTURES, Node, Scan::all()).await?;
-    Ok(rows.into_iter().map(|(user, row)| Departing { user, erase: row.erase }).collect())
+    Ok(rows.into_iter().map(|(user, _)| user).collect())
 }
 
-/// Notes that `user` has left all rooms.
+/// Takes a deactivated user out of all rooms, and notes that this is done. Repeating it is harmless.
 ///
 /// # Errors
-/// Where the store fails.
-pub async fn departed(accounts: &Accounts, user: &UserId) -> StoreResult<()> {
+/// Where the store fails; then it is still to be done.
+pub async fn depart(accounts: &Accounts, rooms: &Rooms, user: &UserId) -> StoreResult<()> {
+    leave_all_rooms(rooms, user).await?;
     let write = |tx: Tx| {
         async move {
             tx.delete(&DEPARTURES, Node, user);

@@ -60,12 +60,23 @@ pub async fn log_in_by_password(
     let user = named_user(accounts, name);
     let hash = &check_password(accounts, user.as_deref(), password).await?;
     let user = &user.ok_or(LogInError::WrongPassword)?;
+    // The cost of hashes may have been raised since; only now is the password at hand.
+    let rehashed = if accounts.passwords.is_current(hash) {
+        None
+    } else {
+        Some(accounts.passwords.hash(&accounts.env, password).await?)
+    };
+    let rehashed = &rehashed;
     let write = |tx: Tx| {
         async move {
             let account = tx.get(&ACCOUNTS, user, ()).await?;
             // The password may have been changed while it was checked.
             let same = |account: &Account| account.password_hash.as_ref() == Some(hash);
-            let account = account.filter(same).ok_or(LogInError::WrongPassword)?;
+            let mut account = account.filter(same).ok_or(LogInError::WrongPassword)?;
+            if rehashed.is_some() {
+                account.password_hash.clone_from(rehashed);
+                tx.put(&ACCOUNTS, user, (), &account);
+            }
             Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
         }
         .boxed()

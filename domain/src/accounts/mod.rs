@@ -34,7 +34,7 @@ use std::time::Duration;
 pub use self::{
     authenticate::{AuthenticateError, authenticate, confirm},
     change_password::{ChangePasswordError, NewPassword, change_password},
-    deactivate::{DeactivateError, Departing, deactivate, departed, departing, find_deactivation},
+    deactivate::{DeactivateError, deactivate, depart, departing, find_deactivation},
     device_list::device_list_changed,
     devices::{
         DeviceError, DeviceInfo, NAME_BYTES_MAX as DEVICE_NAME_BYTES_MAX, delete_devices, device,

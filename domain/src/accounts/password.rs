@@ -97,6 +97,18 @@ impl Passwords {
         Ok(matches && !too_long)
     }
 
+    /// Whether `hash` costs what new hashes cost.
+    #[must_use]
+    pub fn is_current(&self, hash: &str) -> bool {
+        let params = PasswordHash::new(hash).ok().and_then(|hash| Params::try_from(&hash).ok());
+        let cost = |params: Params| PasswordCost {
+            memory_kib: params.m_cost(),
+            iterations: params.t_cost(),
+            parallelism: params.p_cost(),
+        };
+        params.map(cost) == Some(self.cost)
+    }
+
     async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -11,18 +11,23 @@ use millrace_store::{
         user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
     },
     tables::{
-        ACCESS_TOKENS, ACCOUNTS, DEVICE_LIST, DEVICE_LISTS, DEVICES_SEEN, PROFILES, PUSHERS,
-        PUSHERS_HEAD, PUSHKEY_USERS, REFRESH_TOKENS, REGISTRATION_TOKENS, TO_DEVICE,
+        ACCESS_TOKENS, ACCOUNTS, DEVICE_LIST, DEVICE_LISTS, DEVICES_SEEN, MEMBERS, PROFILES,
+        PUSHERS, PUSHERS_HEAD, PUSHKEY_USERS, REFRESH_TOKENS, REGISTRATION_TOKENS, TO_DEVICE,
         TO_DEVICE_HEAD,
     },
 };
 use ruma::{
     api::client::uiaa::{AuthData, AuthType, Dummy, RegistrationToken as RegistrationTokenData},
-    device_id, user_id,
+    device_id,
+    events::room::member::MembershipState,
+    user_id,
 };
 
 use super::*;
-use crate::testing::{TestClock, env_on};
+use crate::{
+    rooms::test_room::TestRoom,
+    testing::{TestClock, env_on},
+};
 
 struct World {
     accounts: Accounts,
@@ -31,9 +36,13 @@ struct World {
 
 async fn world() -> World {
     let (env, clock) = env_on(MemoryEngine::new()).await;
+    World { accounts: accounts_in(env), clock }
+}
+
+fn accounts_in(env: Env) -> Accounts {
     let cost = PasswordCost { memory_kib: 8, iterations: 1, parallelism: 1 };
     let settings = Settings { registration: true, password_cost: cost, ..Settings::default() };
-    World { accounts: Accounts::new(env, settings, 2), clock }
+    Accounts::new(env, settings, 2)
 }
 
 fn person(name: &str) -> NewAccount {
@@ -230,17 +239,24 @@ async fn where_devices_were_seen_is_shown_at_once_and_written_once_in_a_while() 
 
 #[tokio::test]
 async fn who_was_deactivated_is_departing_until_all_rooms_are_left() {
-    let w = world().await;
-    let alice = w.register("alice").await;
-    let requester = w.requester(&alice).await;
-    deactivate(&w.accounts, &requester, true).await.unwrap();
-    let expected = Departing { user: alice.user.clone(), erase: true };
-    assert_eq!(departing(&w.accounts).await.unwrap(), [expected]);
-    departed(&w.accounts, &alice.user).await.unwrap();
-    assert_eq!(departing(&w.accounts).await.unwrap(), []);
+    let room = TestRoom::with_visibility("shared").await;
+    let w = World { accounts: accounts_in(room.rooms.env.clone()), clock: Arc::default() };
+    let bob = w.register("bob").await;
+    room.member("bob", "bob", "join").await;
+    let membership = async || {
+        let snapshot = w.accounts.env.store.snapshot();
+        snapshot.get(&MEMBERS, &room.id, &bob.user).await.unwrap().map(|row| row.membership)
+    };
+    deactivate(&w.accounts, &w.requester(&bob).await, true).await.unwrap();
+    assert_eq!(departing(&w.accounts).await.unwrap(), std::slice::from_ref(&bob.user));
+    assert_eq!(membership().await, Some(MembershipState::Join));
+    depart(&w.accounts, &room.rooms, &bob.user).await.unwrap();
+    assert_eq!(departing(&w.accounts).await.unwrap(), Vec::<ruma::OwnedUserId>::new());
+    assert_eq!(membership().await, Some(MembershipState::Leave));
+
     let snapshot = w.accounts.env.store.snapshot();
-    assert!(find_deactivation(&snapshot, &alice.user).await.unwrap().unwrap().erase);
-    let name = snapshot.get(&PROFILES, &alice.user, "displayname").await.unwrap();
+    assert!(find_deactivation(&snapshot, &bob.user).await.unwrap().unwrap().erase);
+    let name = snapshot.get(&PROFILES, &bob.user, "displayname").await.unwrap();
     assert_eq!(name, None);
 }
 
@@ -343,4 +359,19 @@ async fn a_wrong_token_after_the_right_one_does_not_register_uncounted() {
     let auth = AuthData::Dummy(last);
     let proof = uiaa::authorise(&w.accounts, &challenge, Some(&auth)).await.unwrap();
     assert_eq!(proof.registration_token.as_deref(), Some("right"));
+}
+
+#[tokio::test]
+async fn a_login_raises_the_cost_of_an_old_hash() {
+    let mut w = world().await;
+    let alice = w.register("alice").await;
+    let cost = PasswordCost { memory_kib: 16, iterations: 1, parallelism: 1 };
+    w.accounts.passwords = Passwords::new(cost, 1);
+    for _ in 0..2 {
+        let device = NewDevice::default();
+        log_in_by_password(&w.accounts, "alice", "secret", &device).await.unwrap();
+        let snapshot = w.accounts.env.store.snapshot();
+        let account = snapshot.get(&ACCOUNTS, &alice.user, ()).await.unwrap().unwrap();
+        assert!(account.password_hash.unwrap().contains("m=16,"));
+    }
 }
