@@ -27,7 +27,6 @@ use crate::{
         Config, accounts::Accounts as AccountsConfig, database::Database, rate_limits::RateLimits,
         registration, well_known::WellKnown,
     },
-    departures,
     identity::{self, IdentityError},
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
@@ -119,14 +118,12 @@ impl App {
         let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
         let default_room_version =
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
-        let rooms = Arc::new(Rooms::open(env.clone(), CacheSizes::default()).await?);
-        let accounts = Arc::new(accounts);
-        tokio::spawn(departures::resume(accounts.clone(), rooms.clone()));
+        let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
         Ok(Self(Arc::new(Parts {
             env,
-            rooms,
+            rooms: Arc::new(rooms),
             room_policy: room_policy(config, default_room_version.clone()),
-            accounts,
+            accounts: Arc::new(accounts),
             capabilities: Arc::new(Capabilities { default_room_version }),
             request_limits: RequestLimits {
                 body_bytes_max: config.limits.max_request_size,

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use axum::extract::FromRef;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     app::{self, App},
-    client_api, config,
+    client_api, config, departures,
     serve::{self, BindError},
     shutdown,
 };
@@ -45,6 +46,7 @@ pub async fn run(file: &Path) -> Result<(), ServeError> {
     let (trigger, shutdown) = shutdown::channel();
     let app = App::start(&config, shutdown.clone()).await?;
     stop_on_signal(trigger)?;
+    tokio::spawn(departures::resume(FromRef::from_ref(&app), FromRef::from_ref(&app)));
     for listener in &listeners {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(

@@ -9,6 +9,7 @@ mod bundle;
 pub mod create;
 pub mod events;
 pub mod forget;
+mod guests;
 pub mod invite;
 pub mod join;
 pub mod kick;

@@ -11,7 +11,7 @@ use ruma::{
 use serde::Deserialize;
 
 use super::{
-    AppendError, Draft, Numbers, RoomTx, Rooms,
+    AppendError, Draft, Numbers, RoomTx, Rooms, guests,
     membership::{Action, Change, Direct, Guest, MembershipError},
 };
 
@@ -94,7 +94,15 @@ pub async fn set_state(
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    let event = rooms.env.store.transact_in(room_id, body).await?;
+    if new.kind == TimelineEventType::RoomGuestAccess && !admits_guests(&new.content) {
+        guests::leave_as_not_admitted(rooms, room_id).await?;
+    }
+    Ok(event)
+}
+
+fn admits_guests(content: &CanonicalJsonObject) -> bool {
+    content.get("guest_access").and_then(|value| value.as_str()) == Some("can_join")
 }
 
 async fn append(
