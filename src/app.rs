@@ -6,7 +6,11 @@ use axum::extract::FromRef;
 use millrace_domain::{
     Env,
     accounts::{self, Accounts, LastSeen, Lifetimes, PasswordCost, Policy},
+    ephemeral::EphemeralClock,
+    presence::{Presence, PresenceSettings},
     rooms::{CacheSizes, Rooms},
+    sync::{SyncParts, Syncs},
+    typing::Typing,
 };
 use millrace_store::{
     Limits, Store,
@@ -42,6 +46,14 @@ pub struct Parts {
     pub env: Env,
     /// Rooms, their events and state.
     pub rooms: RoomsPart,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+    /// What is new to devices.
+    pub syncs: Syncs,
+    /// How long a sync may wait.
+    pub sync_timeout_max: SyncTimeoutMax,
     /// What users may make of rooms.
     pub room_policy: Arc<RoomPolicy>,
     /// Accounts, devices, sessions.
@@ -64,6 +76,10 @@ pub struct Parts {
 pub type AccountsPart = Arc<Accounts>;
 /// Rooms, as handlers extract them.
 pub type RoomsPart = Arc<Rooms>;
+
+/// The longest time that a sync may wait for news.
+#[derive(Debug, Clone, Copy)]
+pub struct SyncTimeoutMax(pub Duration);
 
 /// The state of the HTTP router: one counted pointer, so that a request clones next to nothing.
 #[derive(Clone)]
@@ -119,9 +135,28 @@ impl App {
         let default_room_version =
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
         let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
+        let moments = Arc::new(EphemeralClock::new(&env));
+        let typing = Arc::new(Typing::new(env.clone(), Arc::clone(&moments)));
+        let presence =
+            Presence::new(env.clone(), Arc::clone(&moments), PresenceSettings::default());
+        let presence = Arc::new(presence);
+        run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
+        run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+        let syncs = Syncs::new(SyncParts {
+            rooms: rooms.clone(),
+            ephemeral: moments,
+            typing: Arc::clone(&typing),
+            presence: Arc::clone(&presence),
+        });
         Ok(Self(Arc::new(Parts {
             env,
             rooms: Arc::new(rooms),
+            typing,
+            presence,
+            syncs,
+            sync_timeout_max: SyncTimeoutMax(Duration::from_secs(
+                config.limits.limits.sync_timeout_max_s,
+            )),
             room_policy: room_policy(config, default_room_version.clone()),
             accounts: Arc::new(accounts),
             capabilities: Arc::new(Capabilities { default_room_version }),
@@ -144,6 +179,20 @@ impl App {
         }
         self.0.env.store.close().await;
     }
+}
+
+/// Starts a worker that ends with the server.
+fn run_until<T, F>(shutdown: &Shutdown, part: Arc<T>, work: impl FnOnce(Arc<T>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (work, shutdown) = (work(part), shutdown.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = work => {}
+            () = shutdown.requested() => {}
+        }
+    });
 }
 
 async fn open_engine(config: Database) -> Result<RocksEngine, StartError> {
@@ -249,6 +298,10 @@ macro_rules! parts {
 parts! {
     env: Env,
     rooms: RoomsPart,
+    typing: Arc<Typing>,
+    presence: Arc<Presence>,
+    syncs: Syncs,
+    sync_timeout_max: SyncTimeoutMax,
     room_policy: Arc<RoomPolicy>,
     accounts: AccountsPart,
     capabilities: Arc<Capabilities>,

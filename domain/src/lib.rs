@@ -15,6 +15,7 @@ pub mod push_rules;
 pub mod pushers;
 pub mod receipts;
 pub mod rooms;
+pub mod sync;
 #[cfg(test)]
 mod testing;
 pub mod to_device;

@@ -24,6 +24,7 @@ mod room_errors;
 pub mod router;
 mod send;
 mod synapse_admin;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod user_limits;

@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     account, capabilities, create_room, devices, discovery, error::ApiError, extract::Matrix,
-    login, membership, register, send, synapse_admin,
+    login, membership, register, send, synapse_admin, sync,
 };
 use crate::app::App;
 
@@ -32,6 +32,7 @@ pub fn router(app: App) -> Router {
         .merge(membership::routes())
         .merge(register::routes())
         .merge(send::routes())
+        .merge(sync::routes())
         .merge(synapse_admin::routes());
     finish(families).with_state(app)
 }

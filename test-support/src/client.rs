@@ -78,6 +78,12 @@ impl Client {
         self
     }
 
+    /// The same client, now with another server: one that was restarted.
+    #[must_use]
+    pub fn on(&self, server: &crate::TestServer) -> Self {
+        Self { router: server.router.clone(), session: self.session.clone() }
+    }
+
     /// Who is logged in.
     ///
     /// # Panics

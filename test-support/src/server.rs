@@ -67,7 +67,9 @@ impl TestServer {
     pub async fn start_on(engine: Arc<dyn Engine>, config: &Config, clock: TestClock) -> Self {
         let name = config.server.name().expect("a valid server name");
         let store = Store::open(engine, &name, Limits::default()).await.expect("the store opens");
-        let random = Arc::new(SeededRandom::new(7));
+        // After a restart it must not begin again: what was drawn before is in use.
+        let commits = store.snapshot().view().iter().map(|position| position.seq).sum::<u64>();
+        let random = Arc::new(SeededRandom::new(7 + commits));
         let identity = identity::load(&store, random.clone(), &name, None).await;
         let identity = Arc::new(identity.expect("the store keeps a key"));
         let env = Env { store, clock: Arc::new(clock.clone()), random, identity };
@@ -75,6 +77,12 @@ impl TestServer {
         let app = App::build(config, env.clone(), stopping).await;
         let router = router(app.expect("the store can be written"));
         Self { router, env, clock, shutdown }
+    }
+
+    /// Ends long requests and closes the store, so that the engine can be used again.
+    pub async fn stop(self) {
+        self.shutdown.request();
+        self.env.store.close().await;
     }
 
     /// A client without an access token.

@@ -1,0 +1,265 @@
+//! The rooms that the user is in.
+
+use std::collections::BTreeSet;
+
+use millrace_model::client_event::RoomIdField;
+use millrace_store::{
+    Change, Read, Scan, View,
+    rows::room::RoomHead,
+    state_tree::StateRoot,
+    tables::{CURRENT_STATE, TIMELINE},
+};
+use ruma::{
+    OwnedRoomId, RoomId,
+    api::client::sync::sync_events::v3::{
+        JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline,
+    },
+    events::{TimelineEventType, room::member::MembershipState},
+    serde::Raw,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Step, SyncError, ephemeral,
+    state::{self, Lazy},
+    summary,
+    timeline::{self, Timeline},
+    user::{self, News},
+};
+use crate::rooms::{RoomView, Seen};
+
+#[derive(Deserialize)]
+struct MemberContent {
+    membership: MembershipState,
+}
+
+/// So many changes of a room are looked at one by one; beyond, its timeline is searched.
+const CHANGES_MAX: usize = 1_000;
+
+/// What happened in one room since the token.
+pub(super) struct RoomNews {
+    /// The newest changes of its partition, at most [`CHANGES_MAX`].
+    pub changes: Vec<Change>,
+    /// First live event the client has not seen, were it in the room all the time.
+    pub first_new: i64,
+    /// Whether the client gets all of the room, as it has nothing of it.
+    pub whole: bool,
+}
+
+pub(super) async fn fill(
+    step: &Step<'_>,
+    news: &News,
+    response: &mut Response,
+) -> Result<(), SyncError> {
+    for index in candidates(step, news) {
+        let (room, _) = &step.interest.joined[index];
+        if !step.request.filter.rooms.admits(room) {
+            continue;
+        }
+        let Some(view) = step.view(room).await? else { continue };
+        let joined = JoinedStep { step, room, view }.read(news).await?;
+        if step.since.is_none() || step.request.full_state || !joined.is_empty() {
+            response.rooms.join.insert(room.clone(), joined);
+        }
+    }
+    Ok(())
+}
+
+/// The joined rooms that may have news, as indexes: all at an initial sync.
+fn candidates(step: &Step<'_>, news: &News) -> Vec<usize> {
+    let count = step.interest.joined.len();
+    let Some(since) = step.since else { return (0..count).collect() };
+    if step.request.full_state {
+        return (0..count).collect();
+    }
+    let store = &step.syncs.rooms.env.store;
+    let mut found: BTreeSet<usize> =
+        store.news(&step.interest.joined_partitions, &since.view).into_iter().collect();
+    let typing = step.syncs.typing.since(step.ephemeral);
+    for room in news.rooms.iter().chain(&typing) {
+        // Sorted, as it comes from a scan.
+        found.extend(step.interest.joined.binary_search_by(|(other, _)| other.cmp(room)).ok());
+    }
+    found.into_iter().collect()
+}
+
+struct JoinedStep<'a> {
+    step: &'a Step<'a>,
+    room: &'a OwnedRoomId,
+    view: RoomView<'a>,
+}
+
+impl JoinedStep<'_> {
+    async fn read(&self, user_news: &News) -> Result<JoinedRoom, SyncError> {
+        let news = self.news(user_news).await?;
+        let timeline = self.timeline(&news).await?;
+        let state = self.state(&news, &timeline).await?;
+        let mut joined = JoinedRoom::new();
+        joined.ephemeral.events = ephemeral::of_room(self.step, self.room, &news).await?;
+        joined.account_data.events =
+            user::room_account_data(self.step, self.room, user_news, news.whole).await?;
+        if self.members_changed(&news, &timeline, &state) {
+            let (room, user) = (self.room.as_ref(), &self.step.request.user);
+            let named = self.is_named().await?;
+            joined.summary =
+                summary::read(&self.step.snapshot, (room, &self.view.head), user, named).await?;
+        }
+        joined.timeline = self.render_timeline(timeline, &news).await?;
+        joined.state = self.render_state(&state).await?;
+        Ok(joined)
+    }
+
+    async fn news(&self, user_news: &News) -> Result<RoomNews, SyncError> {
+        let since = self.step.since_view();
+        let whole_all = self.step.since.is_none();
+        if whole_all || self.is_new_to_client(user_news, &since).await? {
+            return Ok(RoomNews { changes: Vec::new(), first_new: 1, whole: true });
+        }
+        let changes = self.step.snapshot.changes(self.room, &since, CHANGES_MAX).await?;
+        let first_new = if changes.len() < CHANGES_MAX {
+            let live = changes.iter().filter(|change| change.table == TIMELINE.info().id);
+            let places = live.filter_map(|change| TIMELINE.decode_key(&change.key).ok());
+            let first = places.filter(|(_, k)| *k == 0).map(|(n, _)| n).min();
+            first.unwrap_or(self.view.head.last + 1)
+        } else {
+            first_after(self.step, self.room, &self.view.head, &since).await?
+        };
+        Ok(RoomNews { changes, first_new, whole: self.step.request.full_state })
+    }
+
+    /// Whether the user was not in the room at the token, and so has nothing of it.
+    async fn is_new_to_client(&self, user_news: &News, since: &View) -> Result<bool, SyncError> {
+        if !user_news.rooms.contains(self.room) {
+            return Ok(false);
+        }
+        let first_new = first_after(self.step, self.room, &self.view.head, since).await?;
+        let root = root_before(self.step, self.room, first_new).await?;
+        let user = self.step.request.user.as_str();
+        let rooms = &self.step.syncs.rooms;
+        let place = ("m.room.member", user);
+        let Some(number) = rooms.states.get(&self.step.snapshot, self.room, root, place).await?
+        else {
+            return Ok(true);
+        };
+        let version = &self.view.head.version;
+        let event = rooms.events.load_one(&self.step.snapshot, self.room, version, number).await?;
+        let member: Result<MemberContent, _> = event.pdu.content_as();
+        Ok(!member.is_ok_and(|member| member.membership == MembershipState::Join))
+    }
+
+    async fn timeline(&self, news: &RoomNews) -> Result<Timeline, SyncError> {
+        let filter = &self.step.request.filter;
+        let wanted = timeline::Wanted {
+            first_new: news.first_new,
+            last: self.view.head.last,
+            limit: filter.timeline_limit,
+            filter: &filter.timeline,
+        };
+        timeline::read(&self.view, &wanted).await
+    }
+
+    async fn state(&self, news: &RoomNews, timeline: &Timeline) -> Result<Vec<Seen>, SyncError> {
+        let (step, request) = (self.step, self.step.request);
+        let old = match news.whole {
+            true => None,
+            false => Some(root_before(step, self.room, news.first_new).await?),
+        };
+        let new = if request.state_after { self.view.head.root } else { timeline.state_before };
+        let sent = request.device.as_ref().filter(|_| request.filter.lazy_members);
+        let sent = sent.map(|device| step.syncs.lazy.of(&request.user, device, self.room));
+        if let Some(sent) = &sent
+            && (news.whole || timeline.limited || request.filter.redundant_members)
+        {
+            sent.clear();
+        }
+        let senders = || timeline.events.iter().map(|seen| seen.event.pdu.sender.clone());
+        let lazy = sent
+            .as_ref()
+            .map(|sent| Lazy { members: senders().chain([request.user.clone()]).collect(), sent });
+        let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy };
+        state::read(&step.syncs.rooms, &self.view, &wanted).await
+    }
+
+    fn members_changed(&self, news: &RoomNews, timeline: &Timeline, state: &[Seen]) -> bool {
+        let concerns = |seen: &Seen| {
+            matches!(
+                seen.event.pdu.kind,
+                TimelineEventType::RoomMember
+                    | TimelineEventType::RoomName
+                    | TimelineEventType::RoomCanonicalAlias
+            )
+        };
+        news.whole || state.iter().any(concerns) || timeline.events.iter().any(concerns)
+    }
+
+    async fn is_named(&self) -> Result<bool, SyncError> {
+        let places = [("m.room.name", ""), ("m.room.canonical_alias", "")];
+        let named = self.step.snapshot.get_many(&CURRENT_STATE, self.room, places).await?;
+        Ok(named.iter().any(Option::is_some))
+    }
+
+    async fn render_timeline(
+        &self,
+        timeline: Timeline,
+        news: &RoomNews,
+    ) -> Result<WireTimeline, SyncError> {
+        let mut wire = WireTimeline::new();
+        if news.first_new > self.view.head.last {
+            return Ok(wire);
+        }
+        wire.limited = timeline.limited;
+        wire.prev_batch = Some(prev_batch(timeline.start));
+        wire.events =
+            self.render(&timeline.events).await?.into_iter().map(Raw::from_json).collect();
+        Ok(wire)
+    }
+
+    async fn render_state(&self, state: &[Seen]) -> Result<State, SyncError> {
+        let mut events = StateEvents::default();
+        events.events = self.render(state).await?.into_iter().map(Raw::from_json).collect();
+        let after = self.step.request.state_after;
+        Ok(if after { State::After(events) } else { State::Before(events) })
+    }
+
+    async fn render(&self, events: &[Seen]) -> Result<Vec<Box<RawValue>>, SyncError> {
+        Ok(self.view.render(events, RoomIdField::Absent).await?)
+    }
+}
+
+/// The token that pages back from a place.
+pub(super) fn prev_batch((n, k): (i64, i32)) -> String {
+    use millrace_model::{PageToken, TimelineIndex};
+    PageToken::before(TimelineIndex { n, k }).to_string()
+}
+
+/// `n` of the first live event that `view` does not cover: the live rows it covers are a prefix.
+pub(super) async fn first_after(
+    step: &Step<'_>,
+    room: &RoomId,
+    head: &RoomHead,
+    view: &View,
+) -> Result<i64, SyncError> {
+    let (mut low, mut high) = (1, head.last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = step.snapshot.get_stamped(&TIMELINE, room, (middle, 0)).await?;
+        match row {
+            Some((position, _)) if !view.covers(position) => high = middle,
+            _ => low = middle + 1,
+        }
+    }
+    Ok(low)
+}
+
+/// The room's current state just before live event `n`.
+pub(super) async fn root_before(
+    step: &Step<'_>,
+    room: &RoomId,
+    n: i64,
+) -> Result<StateRoot, SyncError> {
+    let scan = Scan::all().before((n, i32::MIN)).reverse().limit(8);
+    let rows = step.snapshot.scan(&TIMELINE, room, scan).await?;
+    let live = rows.iter().find(|((_, k), _)| *k == 0);
+    Ok(live.map_or(StateRoot::EMPTY, |(_, row)| row.after))
+}

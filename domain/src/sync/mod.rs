@@ -1,0 +1,231 @@
+//! `/sync`: what is new to a device since a token (spec: Client-Server API, Syncing).
+//!
+//! Start at [`sync`]. One file builds one section of the response; each reads through the same
+//! snapshot, whose view becomes the next token. A quiet room costs one look-up in memory.
+
+mod device_lists;
+mod ephemeral;
+pub mod interest;
+mod joined;
+mod lazy;
+mod outside;
+mod request;
+mod state;
+mod summary;
+mod timeline;
+mod user;
+
+use std::{sync::Arc, time::Duration};
+
+use millrace_model::SyncToken;
+use millrace_store::{PartitionId, Snapshot, View, tables::DEVICE_LISTS};
+use ruma::{OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response};
+use tokio::time::{Instant, timeout_at};
+
+pub use self::request::{SyncFilter, SyncRequest};
+use self::{
+    interest::{Interest, Interests},
+    lazy::LazyMembers,
+};
+use crate::{
+    ephemeral::{EphemeralClock, EphemeralRange},
+    presence::Presence,
+    rooms::{ReadError, RoomView, Rooms, Viewer, events::LoadError, states::StateError},
+    typing::Typing,
+};
+
+/// Why a sync failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// Events cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A state cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A room cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] millrace_store::Error),
+}
+
+/// What syncs share.
+#[derive(Clone)]
+pub struct Syncs {
+    /// The rooms.
+    pub rooms: Rooms,
+    /// The clock of typing and presence.
+    pub ephemeral: Arc<EphemeralClock>,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+    interests: Arc<Interests>,
+    lazy: Arc<LazyMembers>,
+}
+
+/// What syncs are made of.
+pub struct SyncParts {
+    /// The rooms.
+    pub rooms: Rooms,
+    /// The clock of typing and presence.
+    pub ephemeral: Arc<EphemeralClock>,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is online.
+    pub presence: Arc<Presence>,
+}
+
+impl Syncs {
+    /// Syncs over these parts.
+    #[must_use]
+    pub fn new(parts: SyncParts) -> Self {
+        let SyncParts { rooms, ephemeral, typing, presence } = parts;
+        let (interests, lazy) = Default::default();
+        Self { rooms, ephemeral, typing, presence, interests, lazy }
+    }
+}
+
+/// One attempt at a response: from where, to where.
+struct Step<'a> {
+    syncs: &'a Syncs,
+    request: &'a SyncRequest,
+    snapshot: Snapshot,
+    interest: Arc<Interest>,
+    /// What the client has seen; `None` at an initial sync.
+    since: Option<&'a SyncToken>,
+    /// The token that the response will carry.
+    next: SyncToken,
+    /// The changes of typing and presence between the two.
+    ephemeral: EphemeralRange,
+    /// The user, as who reads rooms.
+    viewer: Viewer,
+}
+
+impl Step<'_> {
+    /// What the client has seen; nothing at an initial sync.
+    fn since_view(&self) -> View {
+        self.since.map_or_else(View::empty, |since| since.view.clone())
+    }
+
+    /// A room as the user sees it.
+    async fn view<'s>(&'s self, room: &'s RoomId) -> Result<Option<RoomView<'s>>, SyncError> {
+        let rooms = &self.syncs.rooms;
+        Ok(RoomView::open(rooms, &self.snapshot, room, &self.viewer).await?)
+    }
+}
+
+/// Answers a sync: at once where there is news (or all is wanted), else as soon as there is, else
+/// empty after `request.timeout`. `ended` completes when the server is to stop.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn sync(
+    syncs: &Syncs,
+    request: &SyncRequest,
+    ended: impl Future<Output = ()>,
+) -> Result<Response, SyncError> {
+    let deadline = Instant::now() + request.timeout;
+    let mut since = request.since.clone();
+    acknowledge(syncs, request).await?;
+    let (mut response, mut interest) = attempt(syncs, request, since.as_mut()).await?;
+    let at_once = since.is_none() || request.full_state || request.timeout == Duration::ZERO;
+    if at_once || !is_empty(&response) {
+        return Ok(response);
+    }
+    tokio::pin!(ended);
+    loop {
+        // Watch first, then look: what is committed in between is seen by the look.
+        let watch = syncs.rooms.env.store.watch(partitions(&interest));
+        loop {
+            let before = Arc::clone(&interest);
+            (response, interest) = attempt(syncs, request, since.as_mut()).await?;
+            if !is_empty(&response) {
+                return Ok(response);
+            }
+            if !Arc::ptr_eq(&before, &interest) {
+                break;
+            }
+            tokio::select! {
+                woken = timeout_at(deadline, watch.changed()) => if woken.is_err() {
+                    return Ok(response);
+                },
+                () = &mut ended => return Ok(response),
+            }
+        }
+    }
+}
+
+fn partitions(interest: &Interest) -> Vec<PartitionId> {
+    let own = [interest.user, PartitionId::of::<String>(&DEVICE_LISTS)];
+    interest.joined_partitions.iter().copied().chain(own).collect()
+}
+
+/// Builds a response. Where it is empty, `since` moves on to what was looked at.
+async fn attempt(
+    syncs: &Syncs,
+    request: &SyncRequest,
+    since: Option<&mut SyncToken>,
+) -> Result<(Response, Arc<Interest>), SyncError> {
+    // Before the snapshot is taken: what happens in between is told again, never lost.
+    let moment = syncs.ephemeral.token();
+    let snapshot = syncs.rooms.env.store.snapshot();
+    let store = &syncs.rooms.env.store;
+    let interest = syncs.interests.of(store, &snapshot, &request.user).await?;
+    let next = SyncToken { view: snapshot.view().clone(), ephemeral: Some(moment) };
+    let seen = since.as_ref().and_then(|since| since.ephemeral);
+    let step = Step {
+        syncs,
+        request,
+        viewer: Viewer {
+            user: request.user.clone(),
+            device: request.device.clone(),
+            ignored: Arc::clone(&interest.ignored),
+        },
+        snapshot,
+        interest,
+        since: since.as_deref(),
+        next,
+        ephemeral: syncs.ephemeral.range(seen, moment),
+    };
+    let response = build(&step).await?;
+    let Step { next, interest, .. } = step;
+    if let Some(since) = since
+        && is_empty(&response)
+    {
+        *since = next;
+    }
+    Ok((response, interest))
+}
+
+async fn build(step: &Step<'_>) -> Result<Response, SyncError> {
+    let mut response = Response::new(step.next.to_string());
+    let news = user::News::read(step).await?;
+    joined::fill(step, &news, &mut response).await?;
+    outside::fill(step, &news, &mut response).await?;
+    user::fill(step, &news, &mut response).await?;
+    ephemeral::fill_presence(step, &news, &mut response).await?;
+    device_lists::fill(step, &mut response).await?;
+    Ok(response)
+}
+
+/// A token shows that its response arrived, so what it delivered to the device can go.
+async fn acknowledge(syncs: &Syncs, request: &SyncRequest) -> Result<(), SyncError> {
+    if let (Some(since), Some(device)) = (&request.since, &request.device) {
+        user::acknowledge(syncs, &request.user, device, since).await?;
+    }
+    Ok(())
+}
+
+fn is_empty(response: &Response) -> bool {
+    response.rooms.is_empty()
+        && response.presence.is_empty()
+        && response.account_data.is_empty()
+        && response.to_device.is_empty()
+        && response.device_lists.is_empty()
+}
+
+/// Names a user without borrowing problems in maps.
+type User = OwnedUserId;

@@ -1,0 +1,89 @@
+//! Which part of a room's timeline a sync returns.
+
+use millrace_model::filter::EventFilter;
+use millrace_store::{
+    Read, Scan, rows::room::TimelineRow, state_tree::StateRoot, tables::TIMELINE,
+};
+
+use super::SyncError;
+use crate::rooms::{RoomView, Seen};
+
+/// So many rows are looked through at most for events that a filter admits.
+const LOOKED_AT_MAX: usize = 2_000;
+
+/// What part of a timeline is wanted.
+pub struct Wanted<'a> {
+    /// The first live event the client has not seen; 1 for all.
+    pub first_new: i64,
+    /// The last live event it may see.
+    pub last: i64,
+    /// At most so many events, the newest.
+    pub limit: usize,
+    /// Which events.
+    pub filter: &'a EventFilter,
+}
+
+/// A part of a timeline, oldest first.
+pub struct Timeline {
+    /// The events.
+    pub events: Vec<Seen>,
+    /// Whether events between the client's last and the first of these were left out.
+    pub limited: bool,
+    /// Where paging back begins: before this place.
+    pub start: (i64, i32),
+    /// The room's state before the first of these; where there are none, after the last event.
+    pub state_before: StateRoot,
+}
+
+/// Reads the newest visible events of `wanted`.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, SyncError> {
+    let mut timeline = Timeline {
+        events: Vec::new(),
+        limited: false,
+        start: (wanted.last + 1, i32::MIN),
+        state_before: view.head.root,
+    };
+    let mut looked_at = 0;
+    loop {
+        let missing = wanted.limit.saturating_sub(timeline.events.len());
+        let batch = (missing + 1).clamp(2, LOOKED_AT_MAX - looked_at);
+        let scan = Scan::all().from((wanted.first_new, i32::MIN)).before(timeline.start);
+        let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.reverse().limit(batch)).await?;
+        let exhausted = rows.len() < batch;
+        looked_at += rows.len();
+        if let Some(more) = take(view, wanted, rows, &mut timeline).await? {
+            timeline.limited = more;
+            break;
+        }
+        if exhausted || looked_at >= LOOKED_AT_MAX {
+            timeline.limited = !exhausted;
+            break;
+        }
+    }
+    timeline.events.reverse();
+    Ok(timeline)
+}
+
+/// Takes what fits from rows (newest first). `Some(limited)` where enough was taken.
+async fn take(
+    view: &RoomView<'_>,
+    wanted: &Wanted<'_>,
+    rows: Vec<((i64, i32), TimelineRow)>,
+    timeline: &mut Timeline,
+) -> Result<Option<bool>, SyncError> {
+    let mut visible = view.look_at_rows(&rows).await?.into_iter().peekable();
+    for (key, row) in rows {
+        let seen = visible.next_if(|seen| seen.event.number == row.event);
+        let admitted = seen.filter(|seen| wanted.filter.admits_in_room(&seen.event.pdu));
+        if admitted.is_some() && timeline.events.len() == wanted.limit {
+            return Ok(Some(true));
+        }
+        timeline.start = key;
+        timeline.state_before = row.before;
+        timeline.events.extend(admitted);
+    }
+    Ok(None)
+}
