@@ -32,10 +32,12 @@ struct Bundle {
     thread: Option<Thread>,
 }
 
-struct Thread {
+/// What is told of a thread at its root.
+pub(super) struct Thread {
     newest: Seen,
     count: usize,
-    participated: bool,
+    /// Whether the viewer sent its root or any event in it.
+    pub(super) participated: bool,
 }
 
 #[derive(Serialize)]
@@ -145,6 +147,11 @@ impl RoomView<'_> {
             return Ok(Some(Thread { newest, count: threaded.len(), participated }));
         }
         Ok(None)
+    }
+
+    /// The thread of an event, if it is the root of one of which the viewer may see anything.
+    pub(super) async fn thread_at(&self, root: &Seen) -> Result<Option<Thread>, ReadError> {
+        Ok(self.bundle(root).await?.thread)
     }
 
     async fn render_bundle(&self, bundle: Bundle) -> Result<Option<String>, ReadError> {

@@ -6,19 +6,23 @@ pub mod aliases;
 mod append;
 pub mod ban;
 mod bundle;
+pub mod context;
 pub mod create;
 pub mod events;
 pub mod forget;
 mod guests;
+pub mod history;
 pub mod invite;
 pub mod join;
 pub mod kick;
 pub mod knock;
 pub mod leave;
+pub mod members;
 pub mod membership;
 pub mod new_room;
 pub mod profile;
 pub mod redact;
+pub mod relations;
 mod render;
 mod room_tx;
 pub mod send;
@@ -26,6 +30,8 @@ pub mod set_state;
 pub mod states;
 #[cfg(test)]
 pub(crate) mod test_room;
+pub mod threads;
+pub mod timestamp;
 mod view;
 
 pub use self::{

@@ -1,0 +1,283 @@
+//! Paging through a room's history (spec: Client-Server API, Getting events for a room).
+
+use millrace_model::{
+    PageToken, Position, TimelineIndex, View, filter::EventFilter, position::FromToken,
+};
+use millrace_store::{
+    Read, Scan, Snapshot, rows::room::TimelineRow, state_tree::StateRoot, tables::TIMELINE,
+};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, api::Direction};
+
+use super::{
+    Rooms,
+    view::{ReadError, RoomView, Seen, Viewer},
+};
+
+/// Rows of the timeline that one request looks through, at most. Who wants more goes on from where
+/// it ended.
+const ROWS_MAX: usize = 4096;
+/// Rows that are read at once, at most.
+const BATCH_MAX: usize = 512;
+
+/// Why nothing is shown of a room's history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The user may not look into the room, or there is none.
+    #[error("{user} may not read room {room}")]
+    Forbidden {
+        /// Who asked.
+        user: OwnedUserId,
+        /// The room.
+        room: OwnedRoomId,
+    },
+    /// There is no such event, or the user may not see it.
+    #[error("event {0} is not known here")]
+    UnknownEvent(OwnedEventId),
+    /// No event lies in the direction asked for.
+    #[error("there is no event in this direction")]
+    NoEvent,
+    /// The room cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<millrace_store::Error> for HistoryError {
+    fn from(error: millrace_store::Error) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+/// Opens a room that the viewer may read something of.
+///
+/// # Errors
+/// [`HistoryError::Forbidden`] where they may not, or where there is no such room here.
+pub async fn open<'a>(
+    rooms: &'a Rooms,
+    snapshot: &'a Snapshot,
+    room_id: &'a RoomId,
+    viewer: &'a Viewer,
+) -> Result<RoomView<'a>, HistoryError> {
+    let view = RoomView::open(rooms, snapshot, room_id, viewer).await?;
+    match view {
+        Some(view) if view.end().await?.is_some() => Ok(view),
+        _ => Err(HistoryError::Forbidden { user: viewer.user.clone(), room: room_id.to_owned() }),
+    }
+}
+
+/// One event that the viewer may see.
+///
+/// # Errors
+/// [`HistoryError::UnknownEvent`] also where it exists but may not be seen.
+pub async fn event(
+    rooms: &Rooms,
+    snapshot: &Snapshot,
+    (room_id, event_id): (&RoomId, &ruma::EventId),
+    viewer: &Viewer,
+) -> Result<Box<serde_json::value::RawValue>, HistoryError> {
+    let unknown = || HistoryError::UnknownEvent(event_id.to_owned());
+    let view = RoomView::open(rooms, snapshot, room_id, viewer).await?.ok_or_else(unknown)?;
+    let seen = view.find(event_id).await?.ok_or_else(unknown)?;
+    Ok(view.render_one(&seen, millrace_model::client_event::RoomIdField::Present).await?)
+}
+
+/// Which part of a timeline is wanted.
+#[derive(Debug, Clone)]
+pub struct PageRequest<'a> {
+    /// The point to begin at; the end of the room, or its beginning for [`Direction::Forward`].
+    pub from: Option<TimelineIndex>,
+    /// The point not to pass.
+    pub to: Option<TimelineIndex>,
+    /// Where to go.
+    pub direction: Direction,
+    /// How many events, at most.
+    pub limit: usize,
+    /// Which events.
+    pub filter: &'a EventFilter,
+}
+
+/// A part of a timeline.
+#[derive(Debug)]
+pub struct Page {
+    /// Where it began.
+    pub start: PageToken,
+    /// Where to go on; none where the timeline ends.
+    pub end: Option<PageToken>,
+    /// The events, in the direction asked for.
+    pub events: Vec<Seen>,
+    /// The room's state after the newest of them.
+    pub newest: Option<StateRoot>,
+}
+
+/// Reads one page of the timeline.
+///
+/// # Errors
+/// Where the room may not or cannot be read.
+pub async fn page(view: &RoomView<'_>, request: &PageRequest<'_>) -> Result<Page, HistoryError> {
+    let end = PageToken::after(readable_end(view).await?.0).index;
+    let (low, high) = match request.direction {
+        Direction::Forward => (request.from.unwrap_or(TimelineIndex::MIN), request.to),
+        Direction::Backward => (request.to.unwrap_or(TimelineIndex::MIN), request.from),
+    };
+    let high = high.map_or(end, |high| high.min(end));
+    let walk = Walk { low, high, direction: request.direction, limit: request.limit };
+    let walked = walk.run(view, request.filter).await?;
+    let start = match request.direction {
+        Direction::Forward => low,
+        Direction::Backward => high,
+    };
+    let newest = match request.direction {
+        Direction::Forward => walked.rows.last(),
+        Direction::Backward => walked.rows.first(),
+    };
+    Ok(Page {
+        start: PageToken::before(request.from.unwrap_or(start)),
+        end: walked.next.map(PageToken::before),
+        newest: newest.map(|row| row.after),
+        events: walked.events,
+    })
+}
+
+pub(super) async fn readable_end(
+    view: &RoomView<'_>,
+) -> Result<(TimelineIndex, StateRoot), HistoryError> {
+    let forbidden = || HistoryError::Forbidden {
+        user: view.viewer.user.clone(),
+        room: view.room_id.to_owned(),
+    };
+    view.end().await?.ok_or_else(forbidden)
+}
+
+/// A walk over the timeline, from `low` on or from below `high` down.
+pub(super) struct Walk {
+    pub low: TimelineIndex,
+    pub high: TimelineIndex,
+    pub direction: Direction,
+    pub limit: usize,
+}
+
+/// What a walk met.
+#[derive(Default)]
+pub(super) struct Walked {
+    pub events: Vec<Seen>,
+    /// The rows of `events`.
+    pub rows: Vec<TimelineRow>,
+    /// The point at which there is more.
+    pub next: Option<TimelineIndex>,
+}
+
+impl Walk {
+    pub async fn run(
+        mut self,
+        view: &RoomView<'_>,
+        filter: &EventFilter,
+    ) -> Result<Walked, ReadError> {
+        let mut walked = Walked::default();
+        if self.limit == 0 {
+            return Ok(walked);
+        }
+        let (mut batch, mut rows_left) = (self.limit + 1, ROWS_MAX);
+        while self.low < self.high && rows_left > 0 {
+            batch = batch.min(BATCH_MAX);
+            let rows = self.rows(view, batch).await?;
+            rows_left = rows_left.saturating_sub(rows.len());
+            let Some(((n, k), _)) = rows.last() else { return Ok(walked) };
+            let last = TimelineIndex { n: *n, k: *k };
+            for seen in view.look_at_rows(&rows).await? {
+                if !filter.admits_in_room(&seen.event.pdu) {
+                    continue;
+                }
+                if walked.events.len() == self.limit {
+                    // One more than wanted: there is more after the last one taken.
+                    walked.next = walked.events.last().map(|taken| self.past(taken.index()));
+                    return Ok(walked);
+                }
+                let row = rows.iter().find(|(_, row)| row.event == seen.event.number);
+                walked.rows.extend(row.map(|(_, row)| *row));
+                walked.events.push(seen);
+            }
+            match self.direction {
+                Direction::Forward => self.low = self.past(last),
+                Direction::Backward => self.high = last,
+            }
+            if rows.len() < batch {
+                return Ok(walked);
+            }
+            batch *= 4;
+        }
+        let next = match self.direction {
+            Direction::Forward => self.low,
+            Direction::Backward => self.high,
+        };
+        walked.next = (self.low < self.high).then_some(next);
+        Ok(walked)
+    }
+
+    /// The point past an event in this direction.
+    fn past(&self, index: TimelineIndex) -> TimelineIndex {
+        match self.direction {
+            Direction::Forward => PageToken::after(index).index,
+            Direction::Backward => index,
+        }
+    }
+
+    async fn rows(
+        &self,
+        view: &RoomView<'_>,
+        limit: usize,
+    ) -> Result<Vec<((i64, i32), TimelineRow)>, ReadError> {
+        let (low, high) = ((self.low.n, self.low.k), (self.high.n, self.high.k));
+        let scan = Scan::all().from(low).before(high).limit(limit);
+        let scan = if self.direction == Direction::Backward { scan.reverse() } else { scan };
+        Ok(view.snapshot.scan(&TIMELINE, view.room_id, scan).await?)
+    }
+}
+
+/// The point of the timeline that a token stands for: for that of a sync, the end of what it saw.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn point(view: &RoomView<'_>, token: &FromToken) -> Result<TimelineIndex, ReadError> {
+    match token {
+        FromToken::Page(token) => Ok(token.index),
+        FromToken::Sync(token) => {
+            let n = last_covered(view, &token.view).await?;
+            Ok(PageToken::after(TimelineIndex::live(n)).index)
+        }
+    }
+}
+
+/// `n` of the newest live event that `seen` covers; 0 where it covers none. The events that a view
+/// covers are the first ones, so this is a binary search.
+async fn last_covered(view: &RoomView<'_>, seen: &View) -> Result<i64, ReadError> {
+    let covers = async |n: i64| -> Result<bool, ReadError> {
+        let row = view.snapshot.get_stamped(&TIMELINE, view.room_id, (n, 0)).await?;
+        // What came before the history that we have is covered.
+        Ok(row.is_none_or(|(position, _): (Position, TimelineRow)| seen.covers(position)))
+    };
+    let (mut low, mut high) = (0, view.head.last);
+    while low < high {
+        let middle = low + (high - low + 1) / 2;
+        if covers(middle).await? { low = middle } else { high = middle - 1 }
+    }
+    Ok(low)
+}
+
+/// The members of a state who sent any of the events, for clients that load members lazily.
+///
+/// # Errors
+/// Where the state cannot be read.
+pub async fn senders(
+    view: &RoomView<'_>,
+    root: Option<StateRoot>,
+    events: &[&Seen],
+) -> Result<Vec<Seen>, ReadError> {
+    let Some(root) = root else { return Ok(Vec::new()) };
+    let mut senders: Vec<&str> = events.iter().map(|seen| seen.event.pdu.sender.as_str()).collect();
+    senders.sort_unstable();
+    senders.dedup();
+    let places: Vec<_> = senders.into_iter().map(|sender| ("m.room.member", sender)).collect();
+    let states = &view.rooms.states;
+    let numbers = states.get_many(view.snapshot, view.room_id, root, &places).await?;
+    let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
+    view.state_events(&numbers).await
+}
