@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     account, capabilities, create_room, devices, discovery, error::ApiError, extract::Matrix,
-    login, membership, register, send, synapse_admin, sync,
+    history, login, members, membership, register, relations, send, synapse_admin, sync,
 };
 use crate::app::App;
 
@@ -28,9 +28,12 @@ pub fn router(app: App) -> Router {
         .merge(create_room::routes())
         .merge(devices::routes())
         .merge(discovery::routes())
+        .merge(history::routes())
         .merge(login::routes())
+        .merge(members::routes())
         .merge(membership::routes())
         .merge(register::routes())
+        .merge(relations::routes())
         .merge(send::routes())
         .merge(sync::routes())
         .merge(synapse_admin::routes());

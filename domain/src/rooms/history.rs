@@ -119,7 +119,8 @@ pub async fn page(view: &RoomView<'_>, request: &PageRequest<'_>) -> Result<Page
         Direction::Backward => (request.to.unwrap_or(TimelineIndex::MIN), request.from),
     };
     let high = high.map_or(end, |high| high.min(end));
-    let walk = Walk { low, high, direction: request.direction, limit: request.limit };
+    let limit = if request.filter.admits_room(view.room_id) { request.limit } else { 0 };
+    let walk = Walk { low, high, direction: request.direction, limit };
     let walked = walk.run(view, request.filter).await?;
     let start = match request.direction {
         Direction::Forward => low,

@@ -1,6 +1,9 @@
 //! A room as one user may read it (spec: Client-Server API, Room History Visibility).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use millrace_model::{
     TimelineIndex,
@@ -14,10 +17,10 @@ use millrace_store::{
     Read, Snapshot,
     rows::room::{EventHeader, RoomHead, TimelineRow, UserRoom},
     state_tree::StateRoot,
-    tables::{CURRENT_STATE, EVENT_HEADERS, ROOM_HEAD, TIMELINE, USER_ROOMS},
+    tables::{ACCOUNT_DATA, CURRENT_STATE, EVENT_HEADERS, ROOM_HEAD, TIMELINE, USER_ROOMS},
 };
 use ruma::{
-    OwnedDeviceId, OwnedUserId, RoomId, RoomVersionId,
+    DeviceId, OwnedDeviceId, OwnedUserId, RoomId, RoomVersionId, UserId,
     events::{
         TimelineEventType,
         room::{history_visibility::HistoryVisibility, member::MembershipState},
@@ -41,6 +44,32 @@ pub struct Viewer {
     pub device: Option<OwnedDeviceId>,
     /// Users whose messages are kept from the user.
     pub ignored: Arc<BTreeSet<OwnedUserId>>,
+}
+
+#[derive(Deserialize)]
+struct IgnoredContent {
+    ignored_users: BTreeMap<OwnedUserId, serde::de::IgnoredAny>,
+}
+
+impl Viewer {
+    /// A user's device, with whom the user ignores.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn load(
+        snapshot: &Snapshot,
+        user: &UserId,
+        device: Option<&DeviceId>,
+    ) -> millrace_store::Result<Self> {
+        let row = snapshot.get(&ACCOUNT_DATA, user, ("", "m.ignored_user_list")).await?;
+        // A list that is no list ignores nobody.
+        let content = row.and_then(|row| serde_json::from_str::<IgnoredContent>(&row).ok());
+        let mut ignored: BTreeSet<OwnedUserId> =
+            content.map(|content| content.ignored_users.into_keys().collect()).unwrap_or_default();
+        ignored.remove(user);
+        let (user, device) = (user.to_owned(), device.map(ToOwned::to_owned));
+        Ok(Self { user, device, ignored: Arc::new(ignored) })
+    }
 }
 
 /// Why a room cannot be read.
