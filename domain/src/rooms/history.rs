@@ -282,3 +282,53 @@ pub async fn senders(
     let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
     view.state_events(&numbers).await
 }
+
+#[cfg(test)]
+mod tests {
+    use millrace_model::SyncToken;
+
+    use super::*;
+    use crate::rooms::test_room::{TestRoom, viewer};
+
+    #[tokio::test]
+    async fn the_token_of_a_sync_stands_for_the_end_of_what_it_saw() {
+        let room = TestRoom::with_visibility("shared").await;
+        let viewer = viewer("alice");
+        let mut tokens = Vec::new();
+        for n in 0..9 {
+            let view = room.rooms.env.store.snapshot().view().clone();
+            tokens.push(FromToken::Sync(SyncToken { view, ephemeral: None }));
+            room.say("alice", &format!("message {n}")).await;
+        }
+        let snapshot = room.rooms.env.store.snapshot();
+        let view = open(&room.rooms, &snapshot, &room.id, &viewer).await.unwrap();
+        let first = view.head.last - 8;
+        for (token, n) in tokens.iter().zip(first..) {
+            let before = PageToken::after(TimelineIndex::live(n - 1)).index;
+            assert_eq!(point(&view, token).await.unwrap(), before);
+            let filter = &EventFilter::default();
+            let (direction, limit) = (Direction::Forward, 1);
+            let request = PageRequest { from: Some(before), to: None, direction, limit, filter };
+            let page = page(&view, &request).await.unwrap();
+            assert_eq!(page.events[0].index(), TimelineIndex::live(n));
+        }
+        let nothing = FromToken::Sync(SyncToken { view: View::empty(), ephemeral: None });
+        assert!(point(&view, &nothing).await.unwrap() <= TimelineIndex::live(1));
+    }
+
+    #[tokio::test]
+    async fn messages_of_ignored_users_are_left_out_and_their_state_is_not() {
+        let room = TestRoom::with_visibility("shared").await;
+        let join = room.member("bob", "bob", "join").await;
+        room.say("bob", "unwanted").await;
+        let mut viewer = viewer("alice");
+        viewer.ignored = std::sync::Arc::new([crate::rooms::test_room::user("bob")].into());
+        let snapshot = room.rooms.env.store.snapshot();
+        let view = open(&room.rooms, &snapshot, &room.id, &viewer).await.unwrap();
+        let filter = &EventFilter::default();
+        let (direction, limit) = (Direction::Backward, 1);
+        let request = PageRequest { from: None, to: None, direction, limit, filter };
+        let page = page(&view, &request).await.unwrap();
+        assert_eq!(page.events[0].event.pdu.event_id, join);
+    }
+}
