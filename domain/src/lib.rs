@@ -20,5 +20,6 @@ pub mod sync;
 mod testing;
 pub mod to_device;
 pub mod typing;
+pub mod unread;
 
 pub use env::{Clock, Env, Identity, Random};

@@ -7,7 +7,10 @@ use futures::FutureExt;
 use lru::LruCache;
 use millrace_model::{
     Position,
-    rules::push::change::{self, AddRuleError, ChangeRuleError, Placement},
+    rules::push::{
+        change::{self, AddRuleError, ChangeRuleError, Placement},
+        default_rules,
+    },
 };
 use millrace_store::{Read, Tx, tables::ACCOUNT_DATA};
 use parking_lot::Mutex;
@@ -71,7 +74,7 @@ fn content(rules: &Ruleset) -> String {
 
 /// What is stored, brought up to date with the default rules of this version of the server.
 fn parse(user: &UserId, stored: Option<&str>) -> Ruleset {
-    let default = Ruleset::server_default(user);
+    let default = default_rules(user);
     let Some(Content { global: mut rules }) =
         stored.and_then(|text| serde_json::from_str(text).ok())
     else {

@@ -14,7 +14,7 @@ use crate::{
             AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
             RegistrationToken, TokenHash,
         },
-        receipt::{Receipt, Unread},
+        receipt::{ReadUpTo, Receipt, Unread},
         room::{
             Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, TimelineRow, UserRoom,
         },
@@ -92,6 +92,8 @@ pub const ANNOTATIONS: Table<OwnedRoomId, (OwnedEventId, OwnedUserId, String, St
 /// `ReceiptKind::id`; the thread is `""` (all), `"main"`, or the event ID of a root.
 pub const RECEIPTS: Table<OwnedRoomId, (OwnedUserId, u8, String), Receipt> =
     Table::synced(30, "receipts");
+/// `user -> ReadUpTo`: the newest of a member's receipts at one glance.
+pub const READ_UP_TO: Table<OwnedRoomId, OwnedUserId, ReadUpTo> = Table::new(31, "read_up_to");
 
 // --- What belongs to users (70-99): see rows/user.rs ---------------------------------------------
 

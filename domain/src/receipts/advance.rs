@@ -3,8 +3,8 @@
 use futures::FutureExt;
 use millrace_store::{
     Read, Tx,
-    rows::receipt::{Receipt, ReceiptKind},
-    tables::{ACCOUNT_DATA, MEMBERS, RECEIPTS, ROOM_HEAD},
+    rows::receipt::{ReadUpTo, Receipt, ReceiptKind},
+    tables::{ACCOUNT_DATA, MEMBERS, READ_UP_TO, RECEIPTS, ROOM_HEAD},
 };
 use ruma::{
     EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
@@ -38,6 +38,30 @@ impl Scope {
             Self::Main => MAIN,
             Self::Thread(root) => root.as_str(),
         }
+    }
+}
+
+/// So many threads are remembered as read further than the rest of the room.
+const THREADS_MAX: usize = 1000;
+
+impl Scope {
+    /// Notes that this is read up to `n`; `false` where that was known.
+    fn advance(&self, read: &mut ReadUpTo, n: i64) -> bool {
+        let old = read.clone();
+        match self {
+            Self::All => read.all = read.all.max(n),
+            Self::Main => read.main = read.main.max(n),
+            Self::Thread(root) => {
+                let known = read.threads.iter().position(|(known, _)| known == root);
+                let before = known.map_or(n, |at| read.threads.remove(at).1);
+                read.threads.push((root.clone(), before.max(n)));
+            }
+        }
+        let all = read.all;
+        read.threads.retain(|(_, n)| *n > all);
+        let excess = read.threads.len().saturating_sub(THREADS_MAX);
+        read.threads.drain(..excess);
+        *read != old
     }
 }
 
@@ -168,6 +192,10 @@ async fn move_receipt(
     }
     let new = Receipt { event_id: event_id.clone(), ts, n };
     tx.put(&RECEIPTS, room, key, &new);
+    let mut read = tx.get(&READ_UP_TO, room, user).await?.unwrap_or_default();
+    if scope.advance(&mut read, n) {
+        tx.put(&READ_UP_TO, room, user, &read);
+    }
     Ok(true)
 }
 

@@ -1,10 +1,10 @@
 //! Push rules: which events notify whom, and how (spec: Client-Server API, Push Notifications).
 //!
 //! An event is flattened once ([`PushEvent`]) and evaluated for each recipient ([`evaluate`]). The
-//! default rules are ruma's ([`Ruleset::server_default`]), which a test compares with the
-//! specification; changing rulesets is in [`change`].
+//! default rules are in [`default_rules`]; changing rulesets is in [`change`].
 
 pub mod change;
+mod defaults;
 mod event;
 mod glob;
 
@@ -17,6 +17,7 @@ use ruma::{
 };
 use std::ops::RangeBounds;
 
+pub use defaults::default_rules;
 pub use event::PushEvent;
 
 use super::power_levels::{self, PowerLevels};
@@ -81,14 +82,24 @@ struct Context<'a> {
 impl Context<'_> {
     /// The actions of the first rule that matches, in the order of the kinds of rules.
     fn first_match<'r>(&self, rules: &'r Ruleset) -> Option<&'r [Action]> {
-        let conditional = |rule: &&ConditionalPushRule| rule.enabled && self.all_hold(rule);
+        let heeded = |id: &str| {
+            !(self.event.says_mentions()
+                && matches!(id, defaults::USER_NAME | defaults::DISPLAY_NAME))
+        };
+        let conditional = |rule: &&ConditionalPushRule| {
+            rule.enabled && heeded(&rule.rule_id) && self.all_hold(rule)
+        };
         if let Some(rule) = rules.override_.iter().find(conditional) {
             return Some(&rule.actions);
         }
         let in_body = |pattern: &str| {
             self.event.body_lower().is_some_and(|body| glob::matches_words(pattern, body))
         };
-        if let Some(rule) = rules.content.iter().find(|r| r.enabled && in_body(&r.pattern)) {
+        if let Some(rule) = rules
+            .content
+            .iter()
+            .find(|rule| rule.enabled && heeded(&rule.rule_id) && in_body(&rule.pattern))
+        {
             return Some(&rule.actions);
         }
         let room: &RoomId = self.event.room_id();

@@ -64,7 +64,7 @@ pub struct ReadUpTo {
     pub all: i64,
     /// Of the main timeline.
     pub main: i64,
-    /// Of threads, by the root of the thread.
+    /// Of threads, by the root of the thread; not those that are read as far as `all` anyway.
     pub threads: Vec<(OwnedEventId, i64)>,
 }
 
@@ -77,4 +77,4 @@ pub struct UnreadCount {
     pub highlight: u64,
 }
 
-serde_value!(Receipt, Unread);
+serde_value!(Receipt, ReadUpTo, Unread);

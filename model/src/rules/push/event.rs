@@ -22,6 +22,7 @@ pub struct PushEvent {
     sender: OwnedUserId,
     values: BTreeMap<String, Flat>,
     body_lower: OnceLock<Option<String>>,
+    says_mentions: bool,
 }
 
 impl PushEvent {
@@ -41,7 +42,9 @@ impl PushEvent {
         if let Some(redacts) = &event.redacts {
             put("redacts", redacts.as_str());
         }
+        let mut says_mentions = false;
         if let Ok(content) = event.content_as::<Value>() {
+            says_mentions = content.get("m.mentions").is_some();
             flatten(&mut values, "content".to_owned(), content);
         }
         Self {
@@ -49,7 +52,13 @@ impl PushEvent {
             sender: event.sender.clone(),
             values,
             body_lower: OnceLock::new(),
+            says_mentions,
         }
+    }
+
+    /// Whether the event says whom it mentions, if anybody (`m.mentions`).
+    pub(super) fn says_mentions(&self) -> bool {
+        self.says_mentions
     }
 
     pub(super) fn room_id(&self) -> &RoomId {

@@ -304,3 +304,19 @@ fn own_rules_are_removed_and_the_servers_only_changed() {
         );
     }
 }
+
+#[test]
+fn a_name_in_a_text_highlights_unless_the_event_says_whom_it_mentions() {
+    let room = TestRoom::new("10");
+    let rules = super::default_rules(user_id!("@me:one"));
+    assert_eq!(rules.override_.get_index_of(".m.rule.contains_display_name"), Some(6));
+    for (content, highlights) in [
+        (json!({"body": "hello @me:one!"}), true),
+        (json!({"body": "hello me myself"}), true),
+        (json!({"body": "hello me myself", "m.mentions": {}}), false),
+        (json!({"body": "hello all"}), false),
+    ] {
+        let event = room.message("@a:one", content.clone());
+        assert_eq!(outcome(&rules, &event, 3), (true, highlights), "{content}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Evaluating events for one recipient, with what recipients have in common made once.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use lru::LruCache;
+use millrace_model::rules::{
+    power_levels::PowerLevels,
+    push::{self, PushEvent, PushRoom, Recipient},
+    room_version,
+};
+use millrace_store::{
+    Read, Snapshot,
+    rows::room::RoomHead,
+    state_tree::StateRoot,
+    tables::{CURRENT_STATE, MEMBERS},
+};
+use parking_lot::Mutex;
+use ruma::{
+    OwnedRoomId, OwnedUserId, RoomId, UserId,
+    push::{Action, Ruleset},
+};
+use serde::Deserialize;
+
+use super::UnreadError;
+use crate::{
+    account_data,
+    push_rules::Rulesets,
+    rooms::{Event, Rooms},
+};
+
+/// So many flattened events are remembered.
+const EVENTS_REMEMBERED: usize = 2048;
+/// The power levels of so many rooms are remembered.
+const ROOMS_REMEMBERED: usize = 4096;
+
+/// What evaluations share.
+pub(super) struct Shared {
+    pub rulesets: Rulesets,
+    flattened: Mutex<LruCache<u64, Arc<PushEvent>>>,
+    levels: Mutex<LruCache<OwnedRoomId, (StateRoot, Arc<PowerLevels>)>>,
+}
+
+fn cache<K: std::hash::Hash + Eq, V>(size: usize) -> Mutex<LruCache<K, V>> {
+    Mutex::new(LruCache::new(std::num::NonZeroUsize::new(size).expect("sizes are not zero")))
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            rulesets: Rulesets::default(),
+            flattened: cache(EVENTS_REMEMBERED),
+            levels: cache(ROOMS_REMEMBERED),
+        }
+    }
+}
+
+/// Everything that decides what a room's events mean to one recipient, but the events.
+pub(super) struct Evaluator<'a> {
+    shared: &'a Shared,
+    user: &'a UserId,
+    rules: Arc<Ruleset>,
+    ignored: BTreeSet<OwnedUserId>,
+    display_name: Option<String>,
+    levels: Option<Arc<PowerLevels>>,
+    member_count: u64,
+}
+
+/// What an event means to a recipient.
+#[derive(Debug, Clone)]
+pub(super) struct Meaning {
+    pub highlight: bool,
+    pub actions: Vec<Action>,
+}
+
+#[derive(Deserialize)]
+struct MemberContent {
+    displayname: Option<String>,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Gathers what is needed to evaluate events of a room for `user`.
+    pub async fn new(
+        shared: &'a Shared,
+        rooms: &Rooms,
+        snapshot: &Snapshot,
+        user: &'a UserId,
+        (room, head): (&RoomId, &RoomHead),
+    ) -> Result<Self, UnreadError> {
+        let rules = shared.rulesets.get(snapshot, user).await?;
+        let ignored = account_data::ignored(snapshot, user).await?;
+        let display_name = display_name(rooms, snapshot, user, (room, head)).await?;
+        let levels = shared.levels(rooms, snapshot, (room, head)).await?;
+        let member_count = head.joined;
+        Ok(Self { shared, user, rules, ignored, display_name, levels, member_count })
+    }
+
+    /// What an event means; `None` where it does not notify.
+    pub fn evaluate(&self, event: &Event) -> Option<Meaning> {
+        if event.pdu.sender == *self.user || self.ignored.contains(&event.pdu.sender) {
+            return None;
+        }
+        let flat = self.shared.flat(event);
+        let levels = self.levels.as_deref();
+        let room = PushRoom { member_count: self.member_count, power_levels: levels };
+        let display_name = self.display_name.as_deref();
+        let recipient = Recipient { user: self.user, display_name };
+        let outcome = push::evaluate(&self.rules, &flat, room, recipient);
+        outcome
+            .notify
+            .then(|| Meaning { highlight: outcome.highlight, actions: outcome.actions.to_vec() })
+    }
+}
+
+/// The display name of a member in the room.
+async fn display_name(
+    rooms: &Rooms,
+    snapshot: &Snapshot,
+    user: &UserId,
+    (room, head): (&RoomId, &RoomHead),
+) -> Result<Option<String>, UnreadError> {
+    let Some(member) = snapshot.get(&MEMBERS, room, user).await? else { return Ok(None) };
+    let event = rooms.events.load_one(snapshot, room, &head.version, member.event).await?;
+    let content = event.pdu.content_as::<MemberContent>().ok();
+    Ok(content.and_then(|content| content.displayname))
+}
+
+impl Shared {
+    fn flat(&self, event: &Event) -> Arc<PushEvent> {
+        let mut flattened = self.flattened.lock();
+        let flat = flattened.get_or_insert(event.number, || Arc::new(PushEvent::new(&event.pdu)));
+        Arc::clone(flat)
+    }
+
+    async fn levels(
+        &self,
+        rooms: &Rooms,
+        snapshot: &Snapshot,
+        (room, head): (&RoomId, &RoomHead),
+    ) -> Result<Option<Arc<PowerLevels>>, UnreadError> {
+        if let Some((root, levels)) = self.levels.lock().get(room)
+            && *root == head.root
+        {
+            return Ok(Some(Arc::clone(levels)));
+        }
+        let Some(rules) = room_version::rules(&head.version) else { return Ok(None) };
+        let load = |number| rooms.events.load_one(snapshot, room, &head.version, number);
+        let create = load(head.create).await?;
+        let levels = match snapshot.get(&CURRENT_STATE, room, ("m.room.power_levels", "")).await? {
+            Some(number) => Some(load(number).await?),
+            None => None,
+        };
+        let levels = levels.as_ref().map(|event| &event.pdu);
+        let levels = Arc::new(PowerLevels::new(&create.pdu, levels, &rules.authorization));
+        self.levels.lock().put(room.to_owned(), (head.root, Arc::clone(&levels)));
+        Ok(Some(levels))
+    }
+}
