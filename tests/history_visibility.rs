@@ -257,6 +257,33 @@ impl Checks {
     }
 }
 
+impl Checks {
+    /// The first sync of a device: rooms that bob is in, and rooms that he has left.
+    async fn sync(&mut self, bob: &Client, scene: &Scene, phases: &[&str], is: Bob) {
+        // {"room":{"include_leave":true,"timeline":{"limit":100}}}
+        let filter = "%7B%22room%22%3A%7B%22include_leave%22%3Atrue%2C%22timeline%22%3A%7B%22\
+                      limit%22%3A100%7D%7D%7D";
+        let answer = bob.get(&format!("{V3}/sync?filter={filter}")).await.ok();
+        let section = |name: &str| answer["rooms"][name].get(&scene.room).cloned();
+        let (joined, left) = (section("join"), section("leave"));
+        let listed = (joined.is_some(), left.is_some());
+        let (shown, phases) = match is {
+            Bob::Joined | Bob::Rejoined => ((true, false), phases.to_vec()),
+            // A sync of a room that was left ends with the leaving, also where the world may read.
+            Bob::Left | Bob::Banned => ((false, true), {
+                let before = |phase: &&str| matches!(*phase, "early" | "invited" | "joined");
+                phases.iter().copied().filter(before).collect()
+            }),
+            Bob::Never | Bob::Guest | Bob::Knocked | Bob::Invited => ((false, false), Vec::new()),
+        };
+        self.equal("in a sync as joined, as left", listed, shown);
+        if let Some(room) = joined.or(left) {
+            let events = &room["timeline"]["events"];
+            self.equal("events of a sync", messages(events), scene.ids(&phases));
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_way_to_read_shows_what_visibility_and_membership_allow() {
     let mut config = TestServer::config();
@@ -283,6 +310,7 @@ async fn each_way_to_read_shows_what_visibility_and_membership_allow() {
                 checks.pages(reader, &scene, phases, is).await;
             }
             checks.members(reader, &scene, phases, is).await;
+            checks.sync(reader, &scene, phases, is).await;
             wrong.extend(checks.wrong);
         }
     }
