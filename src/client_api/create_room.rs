@@ -8,6 +8,7 @@ use millrace_domain::{
     rooms::{
         create::{self, InitialState, Listing, NewRoom, Preset},
         membership::Direct,
+        upgrade::{self, Upgrade},
     },
 };
 use millrace_model::json::canonical_object;
@@ -17,6 +18,7 @@ use ruma::{
         client::room::{
             Visibility,
             create_room::v3::{Request, Response, RoomPreset},
+            upgrade_room,
         },
         error::ErrorKind,
     },
@@ -43,7 +45,7 @@ pub struct RoomPolicy {
 }
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().matrix(create_room)
+    Router::new().matrix(create_room).matrix(upgrade_room)
 }
 
 /// `POST /_matrix/client/v3/createRoom`
@@ -59,6 +61,24 @@ async fn create_room(
     let new = new_room(request, requester, &policy)?;
     let room_id = create::create(&rooms, &new).await?;
     Ok(Matrix(Response::new(room_id)))
+}
+
+/// `POST /_matrix/client/v3/rooms/{roomId}/upgrade`
+#[tracing::instrument(name = "client.rooms.upgrade", skip_all, fields(room = %request.room_id))]
+async fn upgrade_room(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<upgrade_room::v3::Request>,
+) -> Result<Matrix<upgrade_room::v3::Response>, ApiError> {
+    limits.check(EndpointClass::CreateRoom, &requester.user)?;
+    let upgrade = Upgrade {
+        sender: requester.user,
+        version: request.new_version,
+        additional_creators: request.additional_creators,
+    };
+    let replacement = upgrade::upgrade(&rooms, &request.room_id, &upgrade).await?;
+    Ok(Matrix(upgrade_room::v3::Response::new(replacement)))
 }
 
 fn new_room(

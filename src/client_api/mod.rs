@@ -6,6 +6,7 @@
 
 mod account;
 mod account_limits;
+mod aliases;
 pub mod capabilities;
 pub mod client_ip;
 pub mod create_room;
@@ -22,10 +23,14 @@ mod members;
 mod membership;
 mod register;
 mod relations;
+mod reports;
 pub mod requester;
+mod room_directory;
 mod room_errors;
+mod room_state;
 pub mod router;
 mod send;
+mod spaces;
 mod synapse_admin;
 mod sync;
 #[cfg(test)]

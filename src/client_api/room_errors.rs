@@ -3,7 +3,7 @@
 use http::StatusCode;
 use millrace_domain::rooms::{
     AppendError, create::CreateError, forget::ForgetError, membership::MembershipError,
-    redact::RedactError, send::SendError, set_state::SetStateError,
+    redact::RedactError, send::SendError, set_state::SetStateError, upgrade::UpgradeError,
 };
 use millrace_model::{json::NotCanonical, rules::build::BuildError};
 use ruma::api::error::ErrorKind;
@@ -49,6 +49,18 @@ impl From<CreateError> for ApiError {
             CreateError::Invite(error) => error.into(),
             CreateError::Store(error) => AppendError::Store(error).into(),
             CreateError::Collision => Self::internal(error),
+        }
+    }
+}
+
+impl From<UpgradeError> for ApiError {
+    fn from(error: UpgradeError) -> Self {
+        match error {
+            UpgradeError::UnknownRoom(_) => unknown_room(error),
+            UpgradeError::NotAllowed => Self::forbidden(error),
+            UpgradeError::Create(error) => error.into(),
+            UpgradeError::Old(error) => error.into(),
+            UpgradeError::Busy => Self::internal(error),
         }
     }
 }

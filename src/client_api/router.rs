@@ -15,8 +15,9 @@ use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    account, capabilities, create_room, devices, discovery, error::ApiError, extract::Matrix,
-    history, login, members, membership, register, relations, send, synapse_admin, sync,
+    account, aliases, capabilities, create_room, devices, discovery, error::ApiError,
+    extract::Matrix, history, login, members, membership, register, relations, reports,
+    room_directory, room_state, send, spaces, synapse_admin, sync,
 };
 use crate::app::App;
 
@@ -32,6 +33,11 @@ pub fn router(app: App) -> Router {
         .merge(login::routes())
         .merge(members::routes())
         .merge(membership::routes())
+        .merge(aliases::routes())
+        .merge(reports::routes())
+        .merge(room_directory::routes())
+        .merge(room_state::routes())
+        .merge(spaces::routes())
         .merge(register::routes())
         .merge(relations::routes())
         .merge(send::routes())

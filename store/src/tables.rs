@@ -15,6 +15,7 @@ use crate::{
             RegistrationToken, TokenHash,
         },
         receipt::{ReadUpTo, Receipt, Unread},
+        report::Report,
         room::{
             Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, TimelineRow, UserRoom,
         },
@@ -87,6 +88,8 @@ pub const EVENT_TXNS: Table<OwnedUserId, OwnedEventId, EventTransaction> =
 /// `(target, sender, type, key) -> number` of the newest such annotation.
 pub const ANNOTATIONS: Table<OwnedRoomId, (OwnedEventId, OwnedUserId, String, String), u64> =
     Table::new(27, "annotations");
+/// `(milliseconds since 1970, number) -> Report`: what users have reported.
+pub const REPORTS: Table<Node, (u64, u64), Report> = Table::new(28, "reports");
 
 /// `(user, kind of receipt, thread) -> Receipt`: how far members have read. The kind is
 /// `ReceiptKind::id`; the thread is `""` (all), `"main"`, or the event ID of a root.

@@ -13,6 +13,7 @@ use millrace_store::{
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId, OwnedUserId,
     RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
+    room_version_rules::RoomVersionRules,
 };
 
 use super::{
@@ -95,6 +96,27 @@ pub struct NewRoom {
     pub listing: Listing,
 }
 
+impl NewRoom {
+    /// A private room without any wishes.
+    #[must_use]
+    pub fn plain(creator: OwnedUserId, version: RoomVersionId) -> Self {
+        Self {
+            creator,
+            version,
+            preset: Preset::Private,
+            creation_content: CanonicalJsonObject::new(),
+            power_levels: CanonicalJsonObject::new(),
+            initial_state: Vec::new(),
+            name: None,
+            topic: None,
+            invite: Vec::new(),
+            direct: Direct::No,
+            alias_name: None,
+            listing: Listing::Unlisted,
+        }
+    }
+}
+
 /// Why a room was not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
@@ -158,6 +180,13 @@ pub async fn create(rooms: &Rooms, new: &NewRoom) -> Result<OwnedRoomId, CreateE
     Err(CreateError::Collision)
 }
 
+/// A fresh room ID, where the room version does not name rooms by their create event.
+pub(super) fn room_id_for(rooms: &Rooms, rules: &RoomVersionRules) -> Option<OwnedRoomId> {
+    let text = || format!("!{}:{}", rooms.env.random_text(18), rooms.env.identity.name);
+    let random = || RoomId::parse(text()).expect("a random text and a server name are a room ID");
+    (!rules.authorization.room_create_event_id_as_room_id).then(random)
+}
+
 /// A room to be, its wishes turned into events.
 pub(super) struct Plan<'a> {
     new: &'a NewRoom,
@@ -170,17 +199,22 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub fn new(rooms: &Rooms, new: &'a NewRoom) -> Result<Self, CreateError> {
+        Self::named(rooms, new, None)
+    }
+
+    /// The same for a room whose ID has been drawn already.
+    pub fn named(
+        rooms: &Rooms,
+        new: &'a NewRoom,
+        room_id: Option<OwnedRoomId>,
+    ) -> Result<Self, CreateError> {
         let rules = room_version::rules(&new.version)
             .ok_or_else(|| CreateError::Version(new.version.clone()))?;
         let server = &rooms.env.identity.name;
         let alias = new.alias_name.as_deref();
         let alias = alias.map(|name| identifiers::alias_from_name(name, server)).transpose()?;
         let state = new_room::first_state(new, rules, alias.as_deref())?;
-        let named = !rules.authorization.room_create_event_id_as_room_id;
-        let room_id = named.then(|| {
-            let text = format!("!{}:{server}", rooms.env.random_text(18));
-            RoomId::parse(text).expect("a random text and a server name are a room ID")
-        });
+        let room_id = room_id.or_else(|| room_id_for(rooms, rules));
         Ok(Self { new, alias, state, room_id })
     }
 

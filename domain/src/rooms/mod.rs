@@ -6,11 +6,15 @@ pub mod aliases;
 mod append;
 pub mod ban;
 mod bundle;
+#[cfg(test)]
+mod change_tests;
 pub mod context;
 pub mod create;
+pub mod directory;
 pub mod events;
 pub mod forget;
 mod guests;
+pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
@@ -24,14 +28,19 @@ pub mod profile;
 pub mod redact;
 pub mod relations;
 mod render;
+pub mod report;
 mod room_tx;
 pub mod send;
 pub mod set_state;
+pub mod state;
 pub mod states;
+pub mod summary;
 #[cfg(test)]
 pub(crate) mod test_room;
 pub mod threads;
 pub mod timestamp;
+pub mod upgrade;
+mod upgraded_levels;
 mod view;
 
 pub use self::{

@@ -2,5 +2,6 @@
 
 pub mod account;
 pub mod receipt;
+pub mod report;
 pub mod room;
 pub mod user;

@@ -12,20 +12,7 @@ fn object(json: Value) -> CanonicalJsonObject {
 }
 
 fn plain(version: &str) -> NewRoom {
-    NewRoom {
-        creator: user_id!("@alice:test.example").to_owned(),
-        version: version.try_into().unwrap(),
-        preset: Preset::Private,
-        creation_content: CanonicalJsonObject::new(),
-        power_levels: CanonicalJsonObject::new(),
-        initial_state: Vec::new(),
-        name: None,
-        topic: None,
-        invite: Vec::new(),
-        direct: Direct::No,
-        alias_name: None,
-        listing: Listing::Unlisted,
-    }
+    NewRoom::plain(user_id!("@alice:test.example").to_owned(), version.try_into().unwrap())
 }
 
 /// Types and state keys in the order of the timeline.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     rooms::{
-        create::{self, InitialState, Listing, NewRoom, Preset},
+        create::{self, InitialState, NewRoom},
         forget,
         profile::spread_profile,
         redact, send,
@@ -28,20 +28,9 @@ fn user(name: &str) -> OwnedUserId {
 async fn room_with(rooms: &Rooms, version: &str, join_rules: Value) -> OwnedRoomId {
     let kind = TimelineEventType::RoomJoinRules;
     let join_rules = InitialState { kind, state_key: String::new(), content: object(join_rules) };
-    let new = NewRoom {
-        creator: user("alice"),
-        version: version.try_into().unwrap(),
-        preset: Preset::Private,
-        creation_content: CanonicalJsonObject::new(),
-        power_levels: CanonicalJsonObject::new(),
-        initial_state: vec![join_rules],
-        name: None,
-        topic: None,
-        invite: Vec::new(),
-        direct: Direct::No,
-        alias_name: None,
-        listing: Listing::Unlisted,
-    };
+    let initial_state = vec![join_rules];
+    let new =
+        NewRoom { initial_state, ..NewRoom::plain(user("alice"), version.try_into().unwrap()) };
     create::create(rooms, &new).await.unwrap()
 }
 

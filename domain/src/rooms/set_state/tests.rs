@@ -23,18 +23,12 @@ fn state(sender: &str, kind: &str, state_key: &str, content: Value) -> NewState 
 
 async fn public_room(rooms: &Rooms) -> OwnedRoomId {
     let new = create::NewRoom {
-        creator: user_id!("@alice:test.example").to_owned(),
-        version: "11".try_into().unwrap(),
         preset: create::Preset::Public,
-        creation_content: CanonicalJsonObject::new(),
-        power_levels: CanonicalJsonObject::new(),
-        initial_state: Vec::new(),
-        name: None,
-        topic: None,
-        invite: Vec::new(),
-        direct: Direct::No,
         alias_name: Some("room".into()),
-        listing: create::Listing::Unlisted,
+        ..create::NewRoom::plain(
+            user_id!("@alice:test.example").to_owned(),
+            "11".try_into().unwrap(),
+        )
     };
     create::create(rooms, &new).await.unwrap()
 }

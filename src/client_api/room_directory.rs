@@ -1,0 +1,159 @@
+//! The published room directory: client-server API, "Published Room Directory".
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State};
+use http::StatusCode;
+use millrace_domain::{
+    accounts::Requester,
+    rooms::{
+        create::Listing,
+        directory::{self, DirectoryError, Page, PublishError, Query},
+    },
+};
+use ruma::{
+    OwnedServerName, UInt,
+    api::{
+        client::{
+            directory::{
+                get_public_rooms, get_public_rooms_filtered, get_room_visibility,
+                set_room_visibility,
+            },
+            room::Visibility,
+        },
+        error::ErrorKind,
+    },
+    directory::{PublicRoomsChunk, RoomNetwork},
+};
+
+use super::{
+    create_room::RoomPolicy, error::ApiError, extract::Matrix, limits::EndpointClass,
+    room_errors::unknown_room, router::MatrixRouter, user_limits::UserLimits,
+};
+use crate::app::{App, RoomsPart};
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().matrix(read_visibility).matrix(set_visibility).matrix(list).matrix(search)
+}
+
+/// `GET /_matrix/client/v3/directory/list/room/{roomId}`
+#[tracing::instrument(name = "client.directory.visibility.read", skip_all)]
+async fn read_visibility(
+    State(rooms): State<RoomsPart>,
+    Matrix(request): Matrix<get_room_visibility::v3::Request>,
+) -> Result<Matrix<get_room_visibility::v3::Response>, ApiError> {
+    let room = &request.room_id;
+    let listing = directory::listing(&rooms, room).await.map_err(ApiError::internal)?;
+    let visibility = match listing {
+        Some(Listing::Published) => Visibility::Public,
+        Some(Listing::Unlisted) => Visibility::Private,
+        None => return Err(unknown_room(format_args!("There is no room {room}"))),
+    };
+    Ok(Matrix(get_room_visibility::v3::Response::new(visibility)))
+}
+
+/// `PUT /_matrix/client/v3/directory/list/room/{roomId}`
+#[tracing::instrument(name = "client.directory.visibility.set", skip_all)]
+async fn set_visibility(
+    State(rooms): State<RoomsPart>,
+    State(policy): State<Arc<RoomPolicy>>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<set_room_visibility::v3::Request>,
+) -> Result<Matrix<set_room_visibility::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Other, &requester.user)?;
+    let listing = match request.visibility {
+        Visibility::Public if !policy.publication => {
+            return Err(ApiError::forbidden("Rooms cannot be listed in this server's directory"));
+        }
+        Visibility::Public => Listing::Published,
+        Visibility::Private => Listing::Unlisted,
+        _ => return Err(ApiError::invalid_param("visibility must be public or private")),
+    };
+    directory::set_listing(&rooms, &request.room_id, &requester.user, listing).await?;
+    Ok(Matrix(set_room_visibility::v3::Response::new()))
+}
+
+/// `GET /_matrix/client/v3/publicRooms`
+#[tracing::instrument(name = "client.directory.list", skip_all)]
+async fn list(
+    State(rooms): State<RoomsPart>,
+    State(policy): State<Arc<RoomPolicy>>,
+    requester: Option<Requester>,
+    Matrix(request): Matrix<get_public_rooms::v3::Request>,
+) -> Result<Matrix<get_public_rooms::v3::Response>, ApiError> {
+    if requester.is_none() && !policy.directory_without_account {
+        return Err(ApiError::missing_token());
+    }
+    check_server(&rooms, request.server.as_ref())?;
+    let limit = limit(request.limit);
+    let query = Query { limit, since: request.since, ..Query::default() };
+    let (chunk, page) = chunk(directory::list(&rooms, &query).await?);
+    let mut response = get_public_rooms::v3::Response::new(chunk);
+    (response.next_batch, response.prev_batch) = (page.next, page.prev);
+    response.total_room_count_estimate = UInt::try_from(page.total).ok();
+    Ok(Matrix(response))
+}
+
+/// `POST /_matrix/client/v3/publicRooms`
+#[tracing::instrument(name = "client.directory.search", skip_all)]
+async fn search(
+    State(rooms): State<RoomsPart>,
+    limits: UserLimits,
+    requester: Requester,
+    Matrix(request): Matrix<get_public_rooms_filtered::v3::Request>,
+) -> Result<Matrix<get_public_rooms_filtered::v3::Response>, ApiError> {
+    limits.check(EndpointClass::Search, &requester.user)?;
+    check_server(&rooms, request.server.as_ref())?;
+    let mut response = get_public_rooms_filtered::v3::Response::new();
+    if matches!(request.room_network, RoomNetwork::ThirdParty(_)) {
+        return Ok(Matrix(response)); // No bridge has rooms here.
+    }
+    let term = request.filter.generic_search_term.filter(|term| !term.is_empty());
+    let room_types = request.filter.room_types;
+    let query = Query { limit: limit(request.limit), since: request.since, term, room_types };
+    let (chunk, page) = chunk(directory::list(&rooms, &query).await?);
+    response.chunk = chunk;
+    (response.next_batch, response.prev_batch) = (page.next, page.prev);
+    response.total_room_count_estimate = UInt::try_from(page.total).ok();
+    Ok(Matrix(response))
+}
+
+fn limit(limit: Option<UInt>) -> Option<usize> {
+    limit.map(|limit| usize::try_from(u64::from(limit)).unwrap_or(usize::MAX))
+}
+
+fn chunk(mut page: Page) -> (Vec<PublicRoomsChunk>, Page) {
+    let rooms = std::mem::take(&mut page.rooms);
+    (rooms.into_iter().map(PublicRoomsChunk::from).collect(), page)
+}
+
+/// The directories of other servers are asked by federation.
+fn check_server(rooms: &RoomsPart, server: Option<&OwnedServerName>) -> Result<(), ApiError> {
+    match server {
+        Some(server) if *server != rooms.env.identity.name => {
+            let message = format!("The directory of {server} cannot be asked");
+            Err(ApiError::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::UnknownRoom(_) => unknown_room(error),
+            PublishError::NotAllowed => Self::forbidden(error),
+            PublishError::Room(error) => error.into(),
+        }
+    }
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::Token => Self::invalid_param(error),
+            DirectoryError::Read(error) => Self::internal(error),
+        }
+    }
+}
