@@ -11,6 +11,7 @@ use millrace_domain::{
     rooms::{CacheSizes, Rooms},
     sync::{SyncParts, Syncs},
     typing::Typing,
+    unread::Unreads,
 };
 use millrace_store::{
     Limits, Store,
@@ -50,6 +51,8 @@ pub struct Parts {
     pub typing: Arc<Typing>,
     /// Who is online.
     pub presence: Arc<Presence>,
+    /// Who has not read what.
+    pub unreads: Arc<Unreads>,
     /// What is new to devices.
     pub syncs: Syncs,
     /// How long a sync may wait.
@@ -142,17 +145,20 @@ impl App {
         let presence = Arc::new(presence);
         run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
         run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+        let unreads = Arc::<Unreads>::default();
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),
             ephemeral: moments,
             typing: Arc::clone(&typing),
             presence: Arc::clone(&presence),
+            unreads: Arc::clone(&unreads),
         });
         Ok(Self(Arc::new(Parts {
             env,
             rooms: Arc::new(rooms),
             typing,
             presence,
+            unreads,
             syncs,
             sync_timeout_max: SyncTimeoutMax(Duration::from_secs(
                 config.limits.limits.sync_timeout_max_s,
@@ -300,6 +306,7 @@ parts! {
     rooms: RoomsPart,
     typing: Arc<Typing>,
     presence: Arc<Presence>,
+    unreads: Arc<Unreads>,
     syncs: Syncs,
     sync_timeout_max: SyncTimeoutMax,
     room_policy: Arc<RoomPolicy>,

@@ -69,6 +69,7 @@ impl From<sync::SyncError> for ApiError {
             sync::SyncError::Load(_)
             | sync::SyncError::State(_)
             | sync::SyncError::Read(_)
+            | sync::SyncError::Unread(_)
             | sync::SyncError::Store(_) => Self::internal(error),
         }
     }

@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use millrace_model::client_event::RoomIdField;
 use millrace_store::{
     Change, Read, Scan, View,
-    rows::room::RoomHead,
+    rows::{receipt::UnreadCount, room::RoomHead},
     state_tree::StateRoot,
     tables::{CURRENT_STATE, TIMELINE},
 };
 use ruma::{
-    OwnedRoomId, RoomId,
-    api::client::sync::sync_events::v3::{
-        JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline,
+    OwnedRoomId, RoomId, UInt,
+    api::client::sync::sync_events::{
+        UnreadNotificationsCount,
+        v3::{JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline},
     },
     events::{TimelineEventType, room::member::MembershipState},
     serde::Raw,
@@ -107,6 +108,7 @@ impl JoinedStep<'_> {
         }
         joined.timeline = self.render_timeline(timeline, &news).await?;
         joined.state = self.render_state(&state).await?;
+        self.fill_unread(&mut joined, &news).await?;
         Ok(joined)
     }
 
@@ -225,6 +227,32 @@ impl JoinedStep<'_> {
     async fn render(&self, events: &[Seen]) -> Result<Vec<Box<RawValue>>, SyncError> {
         Ok(self.view.render(events, RoomIdField::Absent).await?)
     }
+
+    async fn fill_unread(&self, joined: &mut JoinedRoom, news: &RoomNews) -> Result<(), SyncError> {
+        if !news.whole && news.changes.is_empty() {
+            return Ok(());
+        }
+        let (step, user) = (self.step, &self.step.request.user);
+        let place = (&**self.room, &self.view.head);
+        let unreads = &step.syncs.unreads;
+        let counts = unreads.counts(&step.syncs.rooms, &step.snapshot, user, place).await?;
+        if step.request.filter.threads {
+            let threads = counts.threads.iter();
+            joined.unread_notifications = unread(counts.main);
+            joined.unread_thread_notifications =
+                threads.map(|(root, count)| (root.clone(), unread(*count))).collect();
+        } else {
+            joined.unread_notifications = unread(counts.total());
+        }
+        Ok(())
+    }
+}
+
+fn unread(count: UnreadCount) -> UnreadNotificationsCount {
+    let mut wire = UnreadNotificationsCount::new();
+    wire.notification_count = Some(UInt::new_saturating(count.notify));
+    wire.highlight_count = Some(UInt::new_saturating(count.highlight));
+    wire
 }
 
 /// The token that pages back from a place.

@@ -32,6 +32,7 @@ use crate::{
     presence::Presence,
     rooms::{ReadError, RoomView, Rooms, Viewer, events::LoadError, states::StateError},
     typing::Typing,
+    unread::{UnreadError, Unreads},
 };
 
 /// Why a sync failed.
@@ -46,6 +47,9 @@ pub enum SyncError {
     /// A room cannot be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// What is unread cannot be counted.
+    #[error(transparent)]
+    Unread(#[from] UnreadError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] millrace_store::Error),
@@ -62,6 +66,8 @@ pub struct Syncs {
     pub typing: Arc<Typing>,
     /// Who is online.
     pub presence: Arc<Presence>,
+    /// Who has not read what.
+    pub unreads: Arc<Unreads>,
     interests: Arc<Interests>,
     lazy: Arc<LazyMembers>,
 }
@@ -76,15 +82,17 @@ pub struct SyncParts {
     pub typing: Arc<Typing>,
     /// Who is online.
     pub presence: Arc<Presence>,
+    /// Who has not read what.
+    pub unreads: Arc<Unreads>,
 }
 
 impl Syncs {
     /// Syncs over these parts.
     #[must_use]
     pub fn new(parts: SyncParts) -> Self {
-        let SyncParts { rooms, ephemeral, typing, presence } = parts;
+        let SyncParts { rooms, ephemeral, typing, presence, unreads } = parts;
         let (interests, lazy) = Default::default();
-        Self { rooms, ephemeral, typing, presence, interests, lazy }
+        Self { rooms, ephemeral, typing, presence, unreads, interests, lazy }
     }
 }
 
