@@ -29,7 +29,7 @@ pub(super) async fn leave_as_not_admitted(
         match leave(rooms, room, &user, None).await {
             Ok(()) | Err(MembershipError::NotInRoom(_)) => {}
             Err(error) => {
-                tracing::warn!(%user, %room, %error, "a guest could not be made to leave")
+                tracing::warn!(%user, %room, %error, "a guest could not be made to leave");
             }
         }
     }
