@@ -12,6 +12,7 @@ use millrace_domain::{
     sync::{SyncParts, Syncs},
     typing::Typing,
     unread::Unreads,
+    user_directory::UserDirectory,
 };
 use millrace_store::{
     Limits, Store,
@@ -49,6 +50,10 @@ pub struct Parts {
     pub rooms: RoomsPart,
     /// Who types.
     pub typing: Arc<Typing>,
+    /// The longest time for which somebody is shown as typing.
+    pub typing_timeout_max: TypingTimeoutMax,
+    /// Users by name.
+    pub user_directory: Arc<UserDirectory>,
     /// Who is online.
     pub presence: Arc<Presence>,
     /// Who has not read what.
@@ -79,6 +84,10 @@ pub struct Parts {
 pub type AccountsPart = Arc<Accounts>;
 /// Rooms, as handlers extract them.
 pub type RoomsPart = Arc<Rooms>;
+
+/// The longest time for which somebody is shown as typing after one request.
+#[derive(Debug, Clone, Copy)]
+pub struct TypingTimeoutMax(pub Duration);
 
 /// The longest time that a sync may wait for news.
 #[derive(Debug, Clone, Copy)]
@@ -154,6 +163,10 @@ impl App {
             unreads: Arc::clone(&unreads),
         });
         Ok(Self(Arc::new(Parts {
+            user_directory: Arc::new(UserDirectory::new(env.clone())),
+            typing_timeout_max: TypingTimeoutMax(Duration::from_secs(
+                config.limits.limits.typing_timeout_max_s,
+            )),
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -305,6 +318,8 @@ parts! {
     env: Env,
     rooms: RoomsPart,
     typing: Arc<Typing>,
+    typing_timeout_max: TypingTimeoutMax,
+    user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,
     unreads: Arc<Unreads>,
     syncs: Syncs,

@@ -21,5 +21,6 @@ mod testing;
 pub mod to_device;
 pub mod typing;
 pub mod unread;
+pub mod user_directory;
 
 pub use env::{Clock, Env, Identity, Random};

@@ -3,6 +3,15 @@
 //! `serde` skips parts that nobody asked for without looking at their depth, and reads an array
 //! where a struct is wanted. Neither may reach a handler.
 
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+
+/// A response whose body is JSON text already.
+pub(super) fn raw_json(json: String) -> Response {
+    let content_type = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, content_type)], json).into_response()
+}
+
 /// Why a body is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum JsonFault {

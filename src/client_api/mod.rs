@@ -5,6 +5,7 @@
 //! ([`extract::Matrix`]); it returns a typed response or an [`error::ApiError`]. It only translates.
 
 mod account;
+mod account_data;
 mod account_limits;
 mod aliases;
 pub mod capabilities;
@@ -14,6 +15,7 @@ mod devices;
 pub mod discovery;
 pub mod error;
 pub mod extract;
+mod filters;
 mod guest_access;
 mod history;
 mod json;
@@ -21,6 +23,10 @@ pub mod limits;
 mod login;
 mod members;
 mod membership;
+mod profiles;
+mod push_rules;
+mod pushers;
+mod receipts;
 mod register;
 mod relations;
 mod reports;
@@ -35,4 +41,7 @@ mod synapse_admin;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod to_device;
+mod typing;
+mod user_directory;
 mod user_limits;

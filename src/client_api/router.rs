@@ -15,9 +15,10 @@ use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    account, aliases, capabilities, create_room, devices, discovery, error::ApiError,
-    extract::Matrix, history, login, members, membership, register, relations, reports,
-    room_directory, room_state, send, spaces, synapse_admin, sync,
+    account, account_data, aliases, capabilities, create_room, devices, discovery,
+    error::ApiError, extract::Matrix, filters, history, login, members, membership, profiles,
+    push_rules, pushers, receipts, register, relations, reports, room_directory, room_state, send,
+    spaces, synapse_admin, sync, to_device, typing, user_directory,
 };
 use crate::app::App;
 
@@ -25,6 +26,7 @@ use crate::app::App;
 pub fn router(app: App) -> Router {
     let families = Router::new()
         .merge(account::routes())
+        .merge(account_data::routes())
         .merge(capabilities::routes())
         .merge(create_room::routes())
         .merge(devices::routes())
@@ -38,10 +40,18 @@ pub fn router(app: App) -> Router {
         .merge(room_directory::routes())
         .merge(room_state::routes())
         .merge(spaces::routes())
+        .merge(filters::routes())
+        .merge(profiles::routes())
+        .merge(push_rules::routes())
+        .merge(pushers::routes())
+        .merge(receipts::routes())
         .merge(register::routes())
         .merge(relations::routes())
         .merge(send::routes())
         .merge(sync::routes())
+        .merge(to_device::routes())
+        .merge(typing::routes())
+        .merge(user_directory::routes())
         .merge(synapse_admin::routes());
     finish(families).with_state(app)
 }
