@@ -15,10 +15,10 @@ use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    account, account_data, aliases, capabilities, create_room, devices, discovery,
-    error::ApiError, extract::Matrix, filters, history, login, members, membership, profiles,
-    push_rules, pushers, receipts, register, relations, reports, room_directory, room_state, send,
-    spaces, synapse_admin, sync, to_device, typing, user_directory,
+    account, account_data, aliases, capabilities, create_room, devices, discovery, error::ApiError,
+    extract::Matrix, filters, history, login, members, membership, profiles, push_rules, pushers,
+    receipts, register, relations, reports, room_directory, room_state, send, spaces,
+    synapse_admin, sync, to_device, typing, user_directory,
 };
 use crate::app::App;
 
