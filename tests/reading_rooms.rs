@@ -218,6 +218,60 @@ async fn a_redacted_event_relates_to_nothing() {
 }
 
 #[tokio::test]
+async fn pages_mix_kinds_of_relations_in_order_of_the_timeline() {
+    let room = Room::new().await;
+    let root = room.say(&room.alice, "root").await;
+    let mut sent = Vec::new();
+    for n in 0..13 {
+        let kind = ["m.thread", "m.thread", "m.reference", "org.example"][n % 4];
+        sent.push(room.relate(&room.alice, &root, kind).await);
+    }
+    for (direction, limit) in [("f", 1), ("b", 1), ("f", 5), ("b", 5), ("f", 13), ("b", 13)] {
+        let (mut found, mut from) = (Vec::new(), String::new());
+        loop {
+            let path = format!("relations/{root}?dir={direction}&limit={limit}&from={from}");
+            let page = room.get_v1(&path).await;
+            found.extend(ids(&page["chunk"]));
+            match page.get("next_batch") {
+                Some(next) => from = text(next),
+                None => break,
+            }
+        }
+        assert_eq!(found, sent, "{direction} {limit}");
+        sent.reverse();
+    }
+}
+
+#[tokio::test]
+async fn a_thread_loses_what_is_redacted_and_ends_with_its_last_event() {
+    let room = Room::new().await;
+    let root = room.say(&room.alice, "root").await;
+    let mut threaded = Vec::new();
+    for sender in [&room.alice, &room.bob, &room.bob] {
+        threaded.push(room.relate(sender, &root, "m.thread").await);
+    }
+    let thread = async || {
+        let event = room.bob.get(&format!("{V3}/rooms/{}/event/{root}", room.id)).await.ok();
+        event["unsigned"]["m.relations"]["m.thread"].clone()
+    };
+    let redact = async |sender: &Client, event: &str| {
+        let path = format!("{V3}/rooms/{}/redact/{event}/{event}", room.id);
+        sender.put(&path, json!({})).await.ok();
+    };
+    for (left, participated) in [(3, true), (2, true), (1, false)] {
+        let found = thread().await;
+        assert_eq!(found["count"], left);
+        assert_eq!(found["current_user_participated"], participated);
+        assert_eq!(found["latest_event"]["event_id"], threaded[left - 1].as_str());
+        redact(&room.alice, &threaded[left - 1]).await;
+    }
+    assert_eq!(thread().await, Value::Null);
+    assert_eq!(room.get_v1("threads").await["chunk"], json!([]));
+    let late = room.relate(&room.bob, &root, "m.thread").await;
+    assert_eq!(thread().await["latest_event"]["event_id"], late.as_str());
+}
+
+#[tokio::test]
 async fn threads_come_by_their_newest_event_and_page_by_page() {
     let room = Room::new().await;
     let mut roots = Vec::new();

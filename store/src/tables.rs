@@ -17,7 +17,8 @@ use crate::{
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
-            Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, TimelineRow, UserRoom,
+            Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, ThreadRow,
+            TimelineRow, UserRoom,
         },
         user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
     },
@@ -62,14 +63,18 @@ pub const MEMBERS: Table<OwnedRoomId, OwnedUserId, Member> = Table::new(16, "mem
 /// `hash -> node` of the room's state trees.
 pub const STATE_NODES: Table<OwnedRoomId, [u8; HASH_LEN], Vec<u8>> =
     Table::new(17, "state_nodes").in_family(Family::Nodes);
-/// `(parent, n, k) -> Relation`: events that relate to a parent, in order of the timeline.
-pub const RELATIONS: Table<OwnedRoomId, (OwnedEventId, i64, i32), Relation> =
-    Table::new(18, "relations");
-/// `root event -> n of the newest event` of each thread.
-pub const THREADS: Table<OwnedRoomId, OwnedEventId, u64> = Table::new(19, "threads");
+/// `(parent, rel_type, n, k) -> Relation`: events that relate to a parent, each kind of relation in
+/// order of the timeline.
+pub const RELATIONS: Table<OwnedRoomId, (OwnedEventId, String, i64, i32), Relation> =
+    Table::new(18, "relations").guarded_by(&ROOM_HEAD);
+/// `root event -> ThreadRow` of each thread.
+pub const THREADS: Table<OwnedRoomId, OwnedEventId, ThreadRow> = Table::new(19, "threads");
 /// `(n of the newest event, root event) -> ()`: threads by their newest event.
-pub const THREADS_BY_NEWEST: Table<OwnedRoomId, (u64, OwnedEventId), ()> =
+pub const THREADS_BY_NEWEST: Table<OwnedRoomId, (i64, OwnedEventId), ()> =
     Table::new(20, "threads_by_newest");
+/// `(root event, user) -> how many events` of the thread the user has sent.
+pub const THREAD_SENDERS: Table<OwnedRoomId, (OwnedEventId, OwnedUserId), u64> =
+    Table::new(45, "thread_senders");
 /// `room -> UserRoom` of each room that a local user has or had to do with.
 pub const USER_ROOMS: Table<OwnedUserId, OwnedRoomId, UserRoom> = Table::synced(21, "user_rooms");
 /// `() -> Alias` in the partition of an alias.

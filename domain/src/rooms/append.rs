@@ -5,20 +5,18 @@ use std::sync::Arc;
 use millrace_model::{
     Pdu,
     pdu::InvalidPdu,
-    relations::Relation as RelatesTo,
     rules::{
         auth::{self, Refused},
         build::{self, BuildError, NewEvent},
-        redaction,
     },
 };
 use millrace_store::{
     Error, Read,
-    rows::room::{EventHeader, Member, Relation, TimelineRow, UserRoom},
+    rows::room::{EventHeader, Member, TimelineRow, UserRoom},
     state_tree::Change,
     tables::{
-        ANNOTATIONS, CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, RELATIONS,
-        THREADS, THREADS_BY_NEWEST, TIMELINE, USER_ROOMS,
+        ANNOTATIONS, CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, TIMELINE,
+        USER_ROOMS,
     },
 };
 use ruma::{
@@ -237,6 +235,7 @@ impl RoomTx<'_> {
             soft_failed: false,
             redacted_by: None,
             related: false,
+            aggregated: false,
             replaces,
         };
         tx.put(&EVENT_HEADERS, &room, number, &header);
@@ -334,57 +333,6 @@ impl RoomTx<'_> {
         let mut stripped: Vec<String> = shown.iter().map(|event| stripped(&event.pdu)).collect();
         stripped.push(self::stripped(&member.pdu));
         Ok(stripped)
-    }
-
-    async fn write_relations(&self, event: &Event) -> Result<(), AppendError> {
-        let Some(relates_to) = RelatesTo::of(&event.pdu) else { return Ok(()) };
-        let (tx, room, parent) = (self.tx, &self.room_id, &relates_to.parent);
-        let Some(number) = tx.get(&EVENT_NUMBERS, room, parent).await? else { return Ok(()) };
-        let n = self.head.last;
-        let row = Relation {
-            rel_type: relates_to.kind.as_str().to_owned(),
-            kind: event.pdu.kind.to_string(),
-            sender: event.pdu.sender.clone(),
-            event: event.number,
-            key: relates_to.key.clone(),
-        };
-        let thread = row.rel_type == "m.thread";
-        tx.put(&RELATIONS, room, (parent, n, 0), &row);
-        if let Some(mut header) = tx.get(&EVENT_HEADERS, room, number).await?
-            && !header.related
-        {
-            header.related = true;
-            tx.put(&EVENT_HEADERS, room, number, &header);
-        }
-        if thread {
-            if let Some(old) = tx.get(&THREADS, room, parent).await? {
-                tx.delete(&THREADS_BY_NEWEST, room, (old, parent));
-            }
-            let n = n.unsigned_abs();
-            tx.put(&THREADS, room, parent, &n);
-            tx.put(&THREADS_BY_NEWEST, room, (n, parent), &());
-        }
-        Ok(())
-    }
-
-    /// Marks what a redaction redacts, where its sender may (spec: Room version 3, Handling
-    /// redactions).
-    async fn write_redaction(&self, event: &Event) -> Result<(), AppendError> {
-        let Some(target) = &event.pdu.redacts else { return Ok(()) };
-        let Some((number, mut header)) =
-            super::events::find(self.tx, &self.room_id, target).await?
-        else {
-            return Ok(());
-        };
-        let target = self.event(number).await?;
-        let levels = self.power_levels().await?;
-        if header.redacted_by.is_none()
-            && redaction::applies(&event.pdu, &target.pdu, &levels, self.rules)
-        {
-            header.redacted_by = Some(event.number);
-            self.tx.put(&EVENT_HEADERS, &self.room_id, number, &header);
-        }
-        Ok(())
     }
 }
 

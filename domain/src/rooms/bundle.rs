@@ -5,13 +5,14 @@ use millrace_model::{
     TimelineIndex,
     client_event::RoomIdField,
     relations::{self, RelationKind},
+    rules::visibility::Reach,
 };
 use millrace_store::{
     Read, Scan,
-    rows::room::{EventHeader, Relation},
-    tables::{EVENT_HEADERS, RELATIONS},
+    rows::room::{Relation, ThreadRow},
+    tables::{EVENT_HEADERS, RELATIONS, THREAD_SENDERS, THREADS},
 };
-use ruma::OwnedEventId;
+use ruma::{EventId, OwnedEventId};
 use serde::Serialize;
 
 use super::{
@@ -21,6 +22,10 @@ use super::{
 
 /// The newest edits that are looked through for the one that counts.
 const EDITS_MAX: usize = 100;
+/// The newest references that are told of.
+const REFERENCES_MAX: usize = 1000;
+/// The newest events of a thread that are looked through for one that the viewer may see.
+const NEWEST_MAX: usize = 256;
 
 /// One event's children, those that count.
 #[derive(Default)]
@@ -35,7 +40,7 @@ struct Bundle {
 /// What is told of a thread at its root.
 pub(super) struct Thread {
     newest: Seen,
-    count: usize,
+    count: u64,
     /// Whether the viewer sent its root or any event in it.
     pub(super) participated: bool,
 }
@@ -45,9 +50,6 @@ struct Reference<'a> {
     event_id: &'a OwnedEventId,
 }
 
-/// A child and its header.
-type Child = (Relation, EventHeader);
-
 impl RoomView<'_> {
     /// The text of `m.relations` for each of the events that has any. Events to which none relates
     /// cost nothing.
@@ -55,7 +57,7 @@ impl RoomView<'_> {
         let mut bundles = vec![None; seen.len()];
         for (place, seen) in seen.iter().enumerate() {
             // Only history is aggregated, and of it only messages.
-            if !seen.header.related || seen.membership.is_none() || seen.event.pdu.is_state() {
+            if !seen.header.aggregated || seen.membership.is_none() || seen.event.pdu.is_state() {
                 continue;
             }
             let bundle = self.bundle(seen).await?;
@@ -71,59 +73,39 @@ impl RoomView<'_> {
         if matches!(kind, Some(RelationKind::Annotation | RelationKind::Replace)) {
             return Ok(Bundle::default());
         }
-        let children = self.children(parent).await?;
-        let of_kind = |kind: RelationKind| {
-            children.iter().filter(move |(row, _)| row.rel_type == kind.as_str())
-        };
-        let references = of_kind(RelationKind::Reference);
         Ok(Bundle {
-            edit: match redacted {
-                true => None,
-                false => self.newest_edit(parent, of_kind(RelationKind::Replace)).await?,
-            },
-            references: references.map(|(_, header)| header.event_id.clone()).collect(),
+            edit: if redacted { None } else { self.newest_edit(parent).await? },
+            references: self.references(&parent.event.pdu.event_id).await?,
             thread: match kind {
                 Some(_) => None, // What relates to something is no root.
-                None => self.thread(parent, of_kind(RelationKind::Thread)).await?,
+                None => self.thread_at(parent).await?,
             },
         })
     }
 
-    /// The children that may be aggregated, oldest first: within reach, not redacted, not by
-    /// somebody ignored.
-    async fn children(&self, parent: &Seen) -> Result<Vec<Child>, ReadError> {
-        let scan = Scan::prefix(&parent.event.pdu.event_id);
-        let mut rows: Vec<_> = self.snapshot.scan(&RELATIONS, self.room_id, scan).await?;
-        rows.retain(|((_, n, k), row)| {
-            row.rel_type != RelationKind::Annotation.as_str()
-                && self.reaches(TimelineIndex { n: *n, k: *k })
+    /// The newest children of one kind that are within the viewer's reach and not by somebody
+    /// ignored, newest first.
+    async fn children(
+        &self,
+        parent: &EventId,
+        kind: &RelationKind,
+        limit: usize,
+    ) -> Result<Vec<Relation>, ReadError> {
+        let scan = Scan::prefix((parent, kind.as_str())).reverse().limit(limit);
+        let rows = self.snapshot.scan(&RELATIONS, self.room_id, scan).await?.into_iter();
+        let wanted = rows.filter(|((_, _, n, k), row)| {
+            self.reaches(TimelineIndex { n: *n, k: *k })
                 && !self.viewer.ignored.contains(&row.sender)
         });
-        let numbers = rows.iter().map(|(_, row)| row.event);
-        let headers = self.snapshot.get_many(&EVENT_HEADERS, self.room_id, numbers).await?;
-        Ok(rows
-            .into_iter()
-            .zip(headers)
-            .filter_map(|((_, row), header)| Some((row, header?)))
-            .filter(|(_, header)| header.redacted_by.is_none())
-            .collect())
+        Ok(wanted.map(|(_, row)| row).collect())
     }
 
-    async fn newest_edit<'c>(
-        &self,
-        parent: &Seen,
-        edits: impl DoubleEndedIterator<Item = &'c Child>,
-    ) -> Result<Option<Seen>, ReadError> {
+    async fn newest_edit(&self, parent: &Seen) -> Result<Option<Seen>, ReadError> {
         let original = &parent.event.pdu;
-        let numbers: Vec<u64> = edits
-            .rev()
-            .filter(|(row, _)| row.sender == original.sender)
-            .take(EDITS_MAX)
-            .map(|(row, _)| row.event)
-            .collect();
-        if numbers.is_empty() {
-            return Ok(None);
-        }
+        let mut edits =
+            self.children(&original.event_id, &RelationKind::Replace, EDITS_MAX).await?;
+        edits.retain(|edit| edit.sender == original.sender);
+        let numbers: Vec<u64> = edits.iter().map(|edit| edit.event).collect();
         let edits = self.look(&numbers).await?.into_iter();
         let valid = edits.filter(|edit| relations::is_valid_edit(&edit.event.pdu, original));
         Ok(valid.max_by(|a, b| {
@@ -133,25 +115,58 @@ impl RoomView<'_> {
         }))
     }
 
-    async fn thread<'c>(
-        &self,
-        root: &Seen,
-        threaded: impl DoubleEndedIterator<Item = &'c Child>,
-    ) -> Result<Option<Thread>, ReadError> {
-        let threaded: Vec<_> = threaded.collect();
-        let user = &self.viewer.user;
-        for (row, _) in threaded.iter().rev() {
-            let Some(newest) = self.look(&[row.event]).await?.pop() else { continue };
-            let participated = root.event.pdu.sender == *user
-                || threaded.iter().any(|(row, _)| row.sender == *user);
-            return Ok(Some(Thread { newest, count: threaded.len(), participated }));
-        }
-        Ok(None)
+    async fn references(&self, parent: &EventId) -> Result<Vec<OwnedEventId>, ReadError> {
+        let kind = RelationKind::Reference;
+        let references = self.children(parent, &kind, REFERENCES_MAX).await?;
+        let numbers = references.iter().rev().map(|reference| reference.event);
+        let headers = self.snapshot.get_many(&EVENT_HEADERS, self.room_id, numbers).await?;
+        Ok(headers.into_iter().flatten().map(|header| header.event_id).collect())
     }
 
     /// The thread of an event, if it is the root of one of which the viewer may see anything.
     pub(super) async fn thread_at(&self, root: &Seen) -> Result<Option<Thread>, ReadError> {
-        Ok(self.bundle(root).await?.thread)
+        let root_id = &root.event.pdu.event_id;
+        let Some(row) = self.snapshot.get(&THREADS, self.room_id, root_id).await? else {
+            return Ok(None);
+        };
+        let Some(newest) = self.newest_in_thread(root_id, &row).await? else { return Ok(None) };
+        let user = &self.viewer.user;
+        let participated = root.event.pdu.sender == *user || self.sent_in(root_id, user).await? > 0;
+        let count = match self.reach {
+            Reach::UpToNow => {
+                let mut count = row.count;
+                for ignored in self.viewer.ignored.iter() {
+                    count = count.saturating_sub(self.sent_in(root_id, ignored).await?);
+                }
+                count
+            }
+            Reach::UpToLeaving | Reach::Nothing => {
+                let all = self.children(root_id, &RelationKind::Thread, usize::MAX).await?;
+                all.len() as u64
+            }
+        };
+        Ok(Some(Thread { newest, count, participated }))
+    }
+
+    async fn sent_in(&self, root: &EventId, user: &ruma::UserId) -> Result<u64, ReadError> {
+        let sent = self.snapshot.get(&THREAD_SENDERS, self.room_id, (root, user)).await?;
+        Ok(sent.unwrap_or(0))
+    }
+
+    async fn newest_in_thread(
+        &self,
+        root: &EventId,
+        row: &ThreadRow,
+    ) -> Result<Option<Seen>, ReadError> {
+        if let Some(newest) = self.look(&[row.event]).await?.pop() {
+            return Ok(Some(newest));
+        }
+        for older in self.children(root, &RelationKind::Thread, NEWEST_MAX).await? {
+            if let Some(newest) = self.look(&[older.event]).await?.pop() {
+                return Ok(Some(newest));
+            }
+        }
+        Ok(None)
     }
 
     async fn render_bundle(&self, bundle: Bundle) -> Result<Option<String>, ReadError> {

@@ -26,6 +26,7 @@ pub mod membership;
 pub mod new_room;
 pub mod profile;
 pub mod redact;
+mod relate;
 pub mod relations;
 mod render;
 pub mod report;

@@ -20,6 +20,13 @@ pub const DEPTH_MAX: u32 = 3;
 /// Events that are followed in one request, at most.
 const FOLLOWED_MAX: usize = 2048;
 
+/// Kinds of relations of one event that are read where the client does not name one.
+const KINDS_MAX: usize = 64;
+/// Relations of one kind that are read at once, at most.
+const BATCH_MAX: usize = 1024;
+/// So many times more of each kind is read for one page; who wants more goes on from there.
+const ROUNDS_MAX: usize = 16;
+
 /// Whether relations of relations are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recursion {
@@ -74,31 +81,10 @@ pub async fn relations(
         Direction::Backward => (request.to, request.from),
     };
     let range = (low.unwrap_or(TimelineIndex::MIN), high.unwrap_or(TimelineIndex::MAX));
-    let mut places = match request.recursion {
+    Ok(match request.recursion {
         Recursion::Direct => direct(view, request, range).await?,
         Recursion::Deep => deep(view, request, range).await?,
-    };
-    if request.direction == Direction::Backward {
-        places.reverse();
-    }
-    let mut events: Vec<Seen> = Vec::new();
-    // What the viewer may not see is left out, so it may take more than one look.
-    for chunk in places.chunks(request.limit.saturating_add(1)) {
-        for seen in view.look(chunk).await? {
-            if seen.header.redacted_by.is_some() {
-                continue; // A redacted event relates to nothing any more.
-            }
-            if let Some(last) = events.last().filter(|_| events.len() >= request.limit) {
-                let next = match request.direction {
-                    Direction::Forward => PageToken::after(last.index()),
-                    Direction::Backward => PageToken::before(last.index()),
-                };
-                return Ok(Relations { events, next: Some(next) });
-            }
-            events.push(seen);
-        }
-    }
-    Ok(Relations { events, next: None })
+    })
 }
 
 impl RelationsRequest<'_> {
@@ -106,21 +92,127 @@ impl RelationsRequest<'_> {
         self.rel_type.is_none_or(|wanted| wanted == row.rel_type)
             && self.kind.is_none_or(|wanted| wanted == row.kind)
     }
+
+    /// The point past an event in this direction.
+    fn past(&self, index: TimelineIndex) -> PageToken {
+        match self.direction {
+            Direction::Forward => PageToken::after(index),
+            Direction::Backward => PageToken::before(index),
+        }
+    }
+}
+
+/// Adds those of the events that the viewer may see, until the page is full; then the point to go
+/// on from.
+async fn fill(
+    view: &RoomView<'_>,
+    request: &RelationsRequest<'_>,
+    page: &mut Vec<Seen>,
+    numbers: &[u64],
+) -> Result<Option<PageToken>, ReadError> {
+    // What the viewer may not see is left out, so it may take more than one look.
+    for chunk in numbers.chunks(request.limit.saturating_add(1)) {
+        for seen in view.look(chunk).await? {
+            if let Some(last) = page.last().filter(|_| page.len() >= request.limit) {
+                return Ok(Some(request.past(last.index())));
+            }
+            page.push(seen);
+        }
+    }
+    Ok(None)
 }
 
 type Range = (TimelineIndex, TimelineIndex);
 
-/// Numbers of the events that relate to the parent itself, in order of the timeline.
+/// What relates to the parent itself. Each kind of relation is in order of the timeline; they are
+/// read side by side.
 async fn direct(
     view: &RoomView<'_>,
     request: &RelationsRequest<'_>,
+    (mut low, mut high): Range,
+) -> Result<Relations, ReadError> {
+    let kinds = match request.rel_type {
+        Some(kind) => vec![kind.to_owned()],
+        None => kinds(view, request.parent).await?,
+    };
+    let (mut events, mut batch) = (Vec::new(), request.limit.saturating_add(1));
+    for _ in 0..ROUNDS_MAX {
+        let mut found: Vec<(TimelineIndex, Relation)> = Vec::new();
+        // Up to where each kind was read to its end or at least this far.
+        let mut whole_until: Option<TimelineIndex> = None;
+        for kind in &kinds {
+            let rows = rows(view, request, kind, (low, high), batch).await?;
+            if rows.len() == batch {
+                let last = rows.last().map_or(TimelineIndex::MIN, |(index, _)| *index);
+                let nearer = |other: TimelineIndex| match request.direction {
+                    Direction::Forward => other.min(last),
+                    Direction::Backward => other.max(last),
+                };
+                whole_until = Some(whole_until.map_or(last, nearer));
+            }
+            found.extend(rows);
+        }
+        found.retain(|(index, row)| {
+            let is_whole = whole_until.is_none_or(|until| match request.direction {
+                Direction::Forward => *index <= until,
+                Direction::Backward => *index >= until,
+            });
+            is_whole && request.admits(row)
+        });
+        found.sort_unstable_by_key(|(index, _)| *index);
+        if request.direction == Direction::Backward {
+            found.reverse();
+        }
+        let numbers: Vec<u64> = found.into_iter().map(|(_, row)| row.event).collect();
+        if let Some(next) = fill(view, request, &mut events, &numbers).await? {
+            return Ok(Relations { events, next: Some(next) });
+        }
+        let Some(until) = whole_until else { return Ok(Relations { events, next: None }) };
+        match request.direction {
+            Direction::Forward => low = PageToken::after(until).index,
+            Direction::Backward => high = until,
+        }
+        batch = batch.saturating_mul(2).min(BATCH_MAX);
+    }
+    let next = match request.direction {
+        Direction::Forward => low,
+        Direction::Backward => high,
+    };
+    Ok(Relations { events, next: Some(PageToken::before(next)) })
+}
+
+async fn rows(
+    view: &RoomView<'_>,
+    request: &RelationsRequest<'_>,
+    kind: &str,
     (low, high): Range,
-) -> Result<Vec<u64>, ReadError> {
+    limit: usize,
+) -> Result<Vec<(TimelineIndex, Relation)>, ReadError> {
     let parent = request.parent;
-    let scan = Scan::prefix(parent).from((parent, low.n, low.k)).before((parent, high.n, high.k));
+    let scan = Scan::prefix((parent, kind))
+        .from((parent, kind, low.n, low.k))
+        .before((parent, kind, high.n, high.k))
+        .limit(limit);
+    let scan = if request.direction == Direction::Backward { scan.reverse() } else { scan };
     let rows = view.snapshot.scan(&RELATIONS, view.room_id, scan).await?;
-    let wanted = rows.into_iter().filter(|(_, row)| request.admits(row));
-    Ok(wanted.map(|(_, row)| row.event).collect())
+    Ok(rows.into_iter().map(|((_, _, n, k), row)| (TimelineIndex { n, k }, row)).collect())
+}
+
+/// The kinds of relations that a parent has, each found by one step over all of the one before.
+async fn kinds(view: &RoomView<'_>, parent: &EventId) -> Result<Vec<String>, ReadError> {
+    let mut kinds: Vec<String> = Vec::new();
+    while kinds.len() < KINDS_MAX {
+        let scan = Scan::prefix(parent).limit(1);
+        let scan = match kinds.last() {
+            Some(kind) => scan.after((parent, kind, i64::MAX, i32::MAX)),
+            None => scan,
+        };
+        match view.snapshot.scan(&RELATIONS, view.room_id, scan).await?.pop() {
+            Some(((_, kind, _, _), _)) => kinds.push(kind),
+            None => break,
+        }
+    }
+    Ok(kinds)
 }
 
 /// As [`direct`], with what relates to those in turn, through events of any type.
@@ -128,7 +220,7 @@ async fn deep(
     view: &RoomView<'_>,
     request: &RelationsRequest<'_>,
     (low, high): Range,
-) -> Result<Vec<u64>, ReadError> {
+) -> Result<Relations, ReadError> {
     let mut found: BTreeMap<TimelineIndex, u64> = BTreeMap::new();
     let mut followed: HashSet<OwnedEventId> = [request.parent.to_owned()].into();
     let mut parents = vec![request.parent.to_owned()];
@@ -136,7 +228,7 @@ async fn deep(
         let mut numbers = Vec::new();
         for parent in &parents {
             let rows = view.snapshot.scan(&RELATIONS, view.room_id, Scan::prefix(parent)).await?;
-            for ((_, n, k), row) in rows {
+            for ((_, _, n, k), row) in rows {
                 let index = TimelineIndex { n, k };
                 if request.admits(&row) && index >= low && index < high {
                     found.insert(index, row.event);
@@ -154,5 +246,11 @@ async fn deep(
             break;
         }
     }
-    Ok(found.into_values().collect())
+    let mut numbers: Vec<u64> = found.into_values().collect();
+    if request.direction == Direction::Backward {
+        numbers.reverse();
+    }
+    let mut events = Vec::new();
+    let next = fill(view, request, &mut events, &numbers).await?;
+    Ok(Relations { events, next })
 }

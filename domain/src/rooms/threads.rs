@@ -42,8 +42,8 @@ pub async fn threads(
     from: Option<TimelineIndex>,
     limit: usize,
 ) -> Result<Threads, HistoryError> {
-    let mut roots: Vec<(u64, Seen)> = Vec::new();
-    let mut before = from.map_or(u64::MAX, |from| from.n.unsigned_abs());
+    let mut roots: Vec<(i64, Seen)> = Vec::new();
+    let mut before = from.map_or(i64::MAX, |from| from.n);
     let mut left = THREADS_MAX;
     while left > 0 {
         let batch = limit.saturating_add(1).min(left);
@@ -67,11 +67,10 @@ pub async fn threads(
     Ok(page(roots, Some(before)))
 }
 
-fn page(roots: Vec<(u64, Seen)>, next: Option<u64>) -> Threads {
-    let index = |n| TimelineIndex::live(i64::try_from(n).unwrap_or(i64::MAX));
+fn page(roots: Vec<(i64, Seen)>, next: Option<i64>) -> Threads {
     Threads {
         roots: roots.into_iter().map(|(_, root)| root).collect(),
-        next: next.map(|n| PageToken::before(index(n))),
+        next: next.map(|n| PageToken::before(TimelineIndex::live(n))),
     }
 }
 

@@ -84,6 +84,9 @@ pub struct EventHeader {
     /// Whether other events relate to it, so that a reader looks for them.
     #[serde(default)]
     pub related: bool,
+    /// Whether any of those is told of at this event.
+    #[serde(default)]
+    pub aggregated: bool,
     /// Number of the state event that it took the place of, in the state before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<u64>,
@@ -149,6 +152,17 @@ pub struct Alias {
     pub creator: OwnedUserId,
 }
 
+/// A thread, as far as all viewers have it in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadRow {
+    /// `n` of its newest event.
+    pub newest: i64,
+    /// Number of its newest event.
+    pub event: u64,
+    /// How many events it has, the root aside.
+    pub count: u64,
+}
+
 /// Under which transaction ID an event was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventTransaction {
@@ -158,4 +172,4 @@ pub struct EventTransaction {
     pub id: String,
 }
 
-serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias, EventTransaction);
+serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias, EventTransaction, ThreadRow);
