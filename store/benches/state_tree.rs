@@ -2,7 +2,12 @@
 //! entries, in rooms of 1,000, 10,000 and 100,000 members. Prints what one change writes, too.
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
-use std::{collections::HashMap, convert::Infallible, hint::black_box};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    hint::black_box,
+    time::{Duration, Instant},
+};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use futures::executor::block_on;
@@ -12,6 +17,14 @@ use millrace_store::state_tree::{
 
 const SIZES: [u64; 3] = [1_000, 10_000, 100_000];
 const CHANGES_MEASURED: u64 = 1_000;
+/// Members that are active: few of a large room's, and what they need stays in the processor's
+/// caches. For all others [`Operation::ColdLookup`] shows what memory costs.
+const ACTIVE: usize = 512;
+const MANY: usize = 1 << 14;
+/// Calls that are timed together, short enough to fall between two interruptions.
+const BATCH: usize = 128;
+const BATCHES: usize = 40;
+const ROUNDS: usize = 12;
 
 /// Stored rows.
 #[derive(Default)]
@@ -130,46 +143,101 @@ impl Room {
     }
 }
 
+/// One operation, done on a member or a state that differs each time.
+#[derive(Clone, Copy)]
+enum Operation {
+    Change,
+    Lookup,
+    ColdLookup,
+    DiffOfTen,
+}
+
+impl Operation {
+    const ALL: [Self; 4] = [Self::Change, Self::Lookup, Self::ColdLookup, Self::DiffOfTen];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Change => "change",
+            Self::Lookup => "lookup",
+            Self::ColdLookup => "cold_lookup",
+            Self::DiffOfTen => "diff_of_ten",
+        }
+    }
+
+    /// The operation on one room, to be called again and again.
+    fn on(self, room: &mut Room) -> impl FnMut() {
+        let users = if matches!(self, Self::ColdLookup) { MANY } else { ACTIVE };
+        let users: Vec<_> = (0..users).map(|_| room.next_user()).collect();
+        let others: Vec<_> = match self {
+            Self::DiffOfTen => (0..64).map(|_| room.changed_in_ten()).collect(),
+            Self::Change | Self::Lookup | Self::ColdLookup => Vec::new(),
+        };
+        let room = &*room;
+        let mut at = 0;
+        move || {
+            at += 1;
+            let user = users[at % users.len()].as_str();
+            let source = room.source();
+            match self {
+                Self::Change => drop(black_box(room.change(user))),
+                Self::Lookup | Self::ColdLookup => {
+                    let get = room.tree.get(&source, room.root, "m.room.member", black_box(user));
+                    black_box(block_on(get).expect("nodes are there"));
+                }
+                Self::DiffOfTen => {
+                    let other = others[at % others.len()];
+                    let diff = room.tree.diff(&source, room.root, other);
+                    drop(black_box(block_on(diff).expect("nodes are there")));
+                }
+            }
+        }
+    }
+}
+
+/// Prints what an operation costs where nothing else disturbs it: the least of many short batches.
+fn print_ratios(rooms: &mut [Room]) {
+    for operation in Operation::ALL {
+        let mut least = vec![Duration::MAX; rooms.len()];
+        for _ in 0..ROUNDS {
+            for (least, room) in least.iter_mut().zip(&mut *rooms) {
+                let mut call = operation.on(room);
+                for _ in 0..BATCHES {
+                    let begun = Instant::now();
+                    (0..BATCH).for_each(|_| call());
+                    *least = begun.elapsed().min(*least);
+                }
+            }
+        }
+        let nanoseconds: Vec<_> =
+            least.iter().map(|least| least.as_nanos() / BATCH as u128).collect();
+        let ratio = least[least.len() - 1].as_secs_f64() / least[0].as_secs_f64();
+        println!(
+            "{}: {nanoseconds:?} ns in rooms of {SIZES:?}: the largest costs {ratio:.2} times the \
+             smallest",
+            operation.name()
+        );
+    }
+}
+
 fn costs(criterion: &mut Criterion) {
     let mut rooms: Vec<_> = SIZES.into_iter().map(Room::new).collect();
     for room in &mut rooms {
         let (nodes, bytes) = room.written();
         let keys = nodes * size_of::<NodeHash>() as f64;
         println!(
-            "one change in a room of {} members writes {nodes:.1} nodes of {bytes:.0} bytes in all, under hashes of {keys:.0} bytes",
+            "one change in a room of {} members writes {nodes:.1} nodes of {bytes:.0} bytes in \
+             all, under hashes of {keys:.0} bytes",
             room.members
         );
     }
+    print_ratios(&mut rooms);
     let mut group = criterion.benchmark_group("state_tree");
-    for room in &mut rooms {
-        let users: Vec<_> = (0..4096).map(|_| room.next_user()).collect();
-        let mut users = users.iter().cycle();
-        group.bench_function(BenchmarkId::new("change", room.members), |bencher| {
-            bencher.iter(|| room.change(users.next().expect("it goes round")));
-        });
-    }
-    for room in &mut rooms {
-        let users: Vec<_> = (0..4096).map(|_| room.next_user()).collect();
-        let mut users = users.iter().cycle();
-        group.bench_function(BenchmarkId::new("lookup", room.members), |bencher| {
-            bencher.iter(|| {
-                let user = users.next().expect("it goes round");
-                let source = room.source();
-                let get = room.tree.get(&source, room.root, "m.room.member", black_box(user));
-                block_on(get).expect("nodes are there")
-            });
-        });
-    }
-    for room in &mut rooms {
-        let others: Vec<_> = (0..64).map(|_| room.changed_in_ten()).collect();
-        let mut others = others.iter().cycle();
-        group.bench_function(BenchmarkId::new("diff_of_ten", room.members), |bencher| {
-            bencher.iter(|| {
-                let other = others.next().expect("it goes round");
-                let source = room.source();
-                block_on(room.tree.diff(&source, room.root, *other)).expect("nodes are there")
-            });
-        });
+    for operation in Operation::ALL {
+        for room in &mut rooms {
+            let id = BenchmarkId::new(operation.name(), room.members);
+            let mut call = operation.on(room);
+            group.bench_function(id, |bencher| bencher.iter(&mut call));
+        }
     }
     group.finish();
 }

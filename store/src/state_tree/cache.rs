@@ -55,12 +55,18 @@ impl NodeCache {
     /// The node, if it is held.
     #[must_use]
     pub fn get(&self, hash: NodeHash) -> Option<Node> {
+        self.read(hash, Node::clone)
+    }
+
+    /// Shows the node to `read`, if it is held. Cheaper than [`NodeCache::get`], whose handle is
+    /// counted in the node's own memory.
+    pub fn read<T>(&self, hash: NodeHash, read: impl FnOnce(&Node) -> T) -> Option<T> {
         let shard = self.shard(hash).read();
         let slot = shard.nodes.get(&hash)?;
         if !slot.used.load(Ordering::Relaxed) {
             slot.used.store(true, Ordering::Relaxed);
         }
-        Some(slot.node.clone())
+        Some(read(&slot.node))
     }
 
     /// Holds a node, and drops others where that makes too many.

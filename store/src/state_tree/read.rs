@@ -28,12 +28,19 @@ impl<P: Placement> StateTree<P> {
         state_key: &str,
     ) -> Result<Option<u64>, TreeError<S::Error>> {
         let path = self.placement.path(event_type, state_key);
+        let look = |node: &Node, depth| match node.kind() {
+            Kind::Leaf(leaf) => Ok(ControlFlow::Break(leaf.find(event_type, state_key))),
+            Kind::Inner(inner) => step(node, inner, depth, path).map(ControlFlow::Continue),
+        };
         let mut next = root.node().map(|hash| (hash, 0));
         while let Some((hash, depth)) = next {
-            let node = load_one(source, hash).await?;
-            next = match node.kind() {
-                Kind::Leaf(leaf) => return Ok(leaf.find(event_type, state_key)),
-                Kind::Inner(inner) => step(&node, inner, depth, path)?,
+            let looked = match source.in_memory(hash, |node| look(node, depth)) {
+                Some(looked) => looked,
+                None => look(&load_one(source, hash).await?, depth),
+            };
+            next = match looked? {
+                ControlFlow::Break(event) => return Ok(event),
+                ControlFlow::Continue(next) => next,
             };
         }
         Ok(None)

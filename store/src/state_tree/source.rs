@@ -14,8 +14,8 @@ pub trait NodeSource: Sync {
         hashes: &[NodeHash],
     ) -> impl Future<Output = Result<Vec<Node>, Self::Error>> + Send;
 
-    /// A node that can be had without waiting, if the source has a faster way to it.
-    fn node_in_memory(&self, _hash: NodeHash) -> Option<Node> {
+    /// Shows a node that can be had without waiting, if the source has a faster way to it.
+    fn in_memory<T>(&self, _hash: NodeHash, _read: impl FnOnce(&Node) -> T) -> Option<T> {
         None
     }
 }
@@ -65,8 +65,8 @@ impl<R: NodeRows, P: Placement> NodeSource for CachedNodes<'_, R, P> {
         named.map(|(hash, node)| node.ok_or(NodeReadError::Missing(*hash))).collect()
     }
 
-    fn node_in_memory(&self, hash: NodeHash) -> Option<Node> {
-        self.cache.get(hash)
+    fn in_memory<T>(&self, hash: NodeHash, read: impl FnOnce(&Node) -> T) -> Option<T> {
+        self.cache.read(hash, read)
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn load_one<S: NodeSource>(
     source: &S,
     hash: NodeHash,
 ) -> Result<Node, TreeError<S::Error>> {
-    if let Some(node) = source.node_in_memory(hash) {
+    if let Some(node) = source.in_memory(hash, Node::clone) {
         return Ok(node);
     }
     load(source, &[hash]).await?.pop().ok_or(TreeError::Short { asked: 1, given: 0 })
