@@ -17,6 +17,8 @@ pub(super) fn raw_json(json: String) -> Response {
 pub(super) enum JsonFault {
     /// JSON, but not an object.
     NotObject,
+    /// Not UTF-8, which the parser overlooks where nobody asks for the text.
+    NotUtf8,
     /// More arrays and objects within each other than allowed.
     TooDeep,
 }
@@ -29,6 +31,9 @@ pub(super) enum JsonFault {
 pub(super) fn check(body: &[u8], depth_max: usize) -> Result<(), JsonFault> {
     if matches!(body.trim_ascii_start().first(), Some(first) if *first != b'{') {
         return Err(JsonFault::NotObject);
+    }
+    if std::str::from_utf8(body).is_err() {
+        return Err(JsonFault::NotUtf8);
     }
     let (mut depth, mut in_string) = (0_usize, false);
     let mut bytes = body.iter();
@@ -54,6 +59,11 @@ pub(super) fn check(body: &[u8], depth_max: usize) -> Result<(), JsonFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_that_is_not_utf_8_is_refused_also_where_nobody_asks_for_it() {
+        assert_eq!(check(b"{\"ignored\":\"a\x81b\"}", 2), Err(JsonFault::NotUtf8));
+    }
 
     #[test]
     fn brackets_in_strings_and_escaped_quotes_do_not_count() {

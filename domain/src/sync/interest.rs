@@ -25,7 +25,7 @@ pub struct Interest {
     pub joined: Vec<(OwnedRoomId, UserRoom)>,
     /// The joined rooms' partitions, in the same order.
     pub joined_partitions: Vec<PartitionId>,
-    /// All others that are not forgotten: invited, knocked, left, banned.
+    /// All others: invited, knocked, left, banned, also those forgotten.
     pub other: Vec<(OwnedRoomId, UserRoom)>,
     /// Whom the user ignores.
     pub ignored: Arc<BTreeSet<OwnedUserId>>,
@@ -69,9 +69,8 @@ impl Interests {
 
 async fn read(snapshot: &Snapshot, user: &UserId) -> Result<Interest> {
     let rows = snapshot.scan(&USER_ROOMS, user, Scan::all()).await?;
-    let kept = rows.into_iter().filter(|(_, row)| !row.forgotten);
     let (joined, other): (Vec<_>, Vec<_>) =
-        kept.partition(|(_, row)| row.membership == MembershipState::Join);
+        rows.into_iter().partition(|(_, row)| row.membership == MembershipState::Join);
     Ok(Interest {
         view: snapshot.view().clone(),
         user: PartitionId::of::<OwnedUserId>(&user),

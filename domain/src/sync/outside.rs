@@ -41,11 +41,10 @@ pub(super) async fn fill(
                 knocked.knock_state.events = stripped(row)?;
                 response.rooms.knock.insert(room.clone(), knocked);
             }
-            _ if initial && !step.request.filter.include_leave => {}
-            // Of a rejected invite there is nothing to read, but the leaving is news.
+            _ if initial && (row.forgotten || !step.request.filter.include_leave) => {}
             _ => {
                 let left = left(step, room, row).await?;
-                response.rooms.leave.insert(room.clone(), left);
+                response.rooms.leave.extend(left.map(|left| (room.clone(), left)));
             }
         }
     }
@@ -56,10 +55,14 @@ fn stripped<T>(row: &UserRoom) -> Result<Vec<Raw<T>>, SyncError> {
     row.stripped.iter().map(|event| user::raw(event.clone()).map(Raw::from_json)).collect()
 }
 
-/// A room up to the user's leaving.
-async fn left(step: &Step<'_>, room: &OwnedRoomId, row: &UserRoom) -> Result<LeftRoom, SyncError> {
+/// A room up to the user's leaving; none where a room was only forgotten.
+async fn left(
+    step: &Step<'_>,
+    room: &OwnedRoomId,
+    row: &UserRoom,
+) -> Result<Option<LeftRoom>, SyncError> {
     let mut left = LeftRoom::new();
-    let Some(mut view) = step.view(room).await? else { return Ok(left) };
+    let Some(mut view) = step.view(room).await? else { return Ok(Some(left)) };
     let request = step.request;
     let first_new = match step.since {
         Some(since) if !request.full_state => {
@@ -67,18 +70,23 @@ async fn left(step: &Step<'_>, room: &OwnedRoomId, row: &UserRoom) -> Result<Lef
         }
         _ => 1,
     };
+    if row.forgotten && first_new > row.n {
+        return Ok(None);
+    }
     // As of the leaving: what came later is not the user's to see.
     view.head.root = root_before(step, room, row.n + 1).await?;
     view.head.last = row.n;
-    // Whoever was never in the room is shown their own member event only.
-    let first_new = if row.was_joined { first_new } else { first_new.max(row.n) };
     let wanted = timeline::Wanted {
         first_new,
         last: row.n,
         limit: request.filter.timeline_limit,
         filter: &request.filter.timeline,
     };
-    let timeline = timeline::read(&view, &wanted).await?;
+    let mut timeline = timeline::read(&view, &wanted).await?;
+    if timeline.events.is_empty() {
+        // Whoever may read nothing, as after a rejected invite, is shown their own leaving.
+        timeline.events = view.state_events(&[row.event]).await?;
+    }
     let mut state = Vec::new();
     if row.was_joined {
         let old = match step.since {
@@ -97,5 +105,5 @@ async fn left(step: &Step<'_>, room: &OwnedRoomId, row: &UserRoom) -> Result<Lef
     let rendered = view.render(&state, RoomIdField::Absent).await?;
     events.events = rendered.into_iter().map(Raw::from_json).collect();
     left.state = if request.state_after { State::After(events) } else { State::Before(events) };
-    Ok(left)
+    Ok(Some(left))
 }
