@@ -78,9 +78,11 @@ fn candidates(step: &Step<'_>, news: &News) -> Vec<usize> {
     let mut found: BTreeSet<usize> =
         store.news(&step.interest.joined_partitions, &since.view).into_iter().collect();
     let typing = step.syncs.typing.since(step.ephemeral);
-    for room in news.rooms.iter().chain(&typing) {
+    let named = news.rooms.iter().chain(&typing).map(|room| room.as_str());
+    for room in named.chain(news.rooms_with_account_data()) {
         // Sorted, as it comes from a scan.
-        found.extend(step.interest.joined.binary_search_by(|(other, _)| other.cmp(room)).ok());
+        let joined = &step.interest.joined;
+        found.extend(joined.binary_search_by(|(other, _)| other.as_str().cmp(room)).ok());
     }
     found.into_iter().collect()
 }

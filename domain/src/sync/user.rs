@@ -55,6 +55,11 @@ impl News {
         Ok(news)
     }
 
+    /// Rooms of which account data changed.
+    pub fn rooms_with_account_data(&self) -> impl Iterator<Item = &str> {
+        self.account_data.keys().map(String::as_str).filter(|room| !room.is_empty())
+    }
+
     async fn add_changes(
         &mut self,
         snapshot: &Snapshot,
