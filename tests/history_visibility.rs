@@ -122,6 +122,8 @@ impl Scene {
     }
 
     async fn speak(&mut self, alice: &Client, phase: &'static str) {
+        let topic = format!("{V3}/rooms/{}/state/m.room.topic", self.room);
+        put(alice, topic, json!({"topic": phase})).await;
         let mut ids = Vec::new();
         for rel_type in ["", "m.reference", "m.thread"] {
             let mut content = json!({"msgtype": "m.text", "body": phase});
@@ -240,6 +242,22 @@ impl Checks {
 
     async fn members(&mut self, bob: &Client, scene: &Scene, phases: &[&str], is: Bob) {
         let (room, status) = (&scene.room, if phases.is_empty() { 403 } else { 200 });
+        let answer = bob.get(&format!("{V3}/rooms/{room}/state/m.room.create")).await;
+        self.status("state event", &answer, status);
+        let answer = bob.get(&format!("{V3}/rooms/{room}/state")).await;
+        self.status("state", &answer, status);
+        if status == 200 {
+            let state = answer.body.as_array().expect("state").iter();
+            let topics = state.filter(|event| event["type"] == "m.room.topic");
+            let topics: Vec<_> = topics.map(|event| &event["content"]["topic"]).collect();
+            let newest = match is {
+                // The state is that of the leaving, except where the world may read.
+                Bob::Left | Bob::Banned if !phases.contains(&"gone") => "joined",
+                Bob::Joined => "joined",
+                _ => "again",
+            };
+            self.equal("topic in the state", topics, vec![&json!(newest)]);
+        }
         let answer = bob.get(&format!("{V3}/rooms/{room}/members")).await;
         self.status("members", &answer, status);
         if status == 200 {
