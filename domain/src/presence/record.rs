@@ -74,12 +74,14 @@ impl Record {
     pub fn sync_begins(&mut self, set_presence: &PresenceState, now: u64) {
         self.syncs += 1;
         self.last_sync_ms = now;
-        if self.presence == PresenceState::Offline {
+        let comes = self.presence == PresenceState::Offline;
+        if comes {
             self.last_active_ms = now;
             self.idle = false;
+        }
+        // `online` is what clients send that say nothing; anything else they mean.
+        if comes || !self.explicit || *set_presence != PresenceState::Online {
             self.explicit = false;
-            self.presence = set_presence.clone();
-        } else if !self.explicit {
             self.presence = set_presence.clone();
         }
     }

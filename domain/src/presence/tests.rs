@@ -56,6 +56,17 @@ async fn what_somebody_said_is_not_changed_by_syncing() {
 }
 
 #[tokio::test]
+async fn a_sync_that_says_unavailable_is_heeded_and_one_that_says_nothing_ends_it() {
+    let (presence, _, _) = world().await;
+    let alice = user_id!("@alice:test.example");
+    presence.set(alice, PresenceState::Online, None).await.unwrap();
+    for state in [PresenceState::Unavailable, PresenceState::Online] {
+        presence.syncing(alice, state.clone()).await.unwrap();
+        assert_eq!(state_of(&presence, alice), state);
+    }
+}
+
+#[tokio::test]
 async fn only_who_shares_a_room_hears_of_a_change() {
     let (presence, clock, _) = world().await;
     let (alice, bob) = (user_id!("@alice:test.example"), user_id!("@bob:test.example"));
