@@ -50,8 +50,6 @@ pub struct Parts {
     pub rooms: RoomsPart,
     /// Who types.
     pub typing: Arc<Typing>,
-    /// The longest time for which somebody is shown as typing.
-    pub typing_timeout_max: TypingTimeoutMax,
     /// Users by name.
     pub user_directory: Arc<UserDirectory>,
     /// Who is online.
@@ -84,10 +82,6 @@ pub struct Parts {
 pub type AccountsPart = Arc<Accounts>;
 /// Rooms, as handlers extract them.
 pub type RoomsPart = Arc<Rooms>;
-
-/// The longest time for which somebody is shown as typing after one request.
-#[derive(Debug, Clone, Copy)]
-pub struct TypingTimeoutMax(pub Duration);
 
 /// The longest time that a sync may wait for news.
 #[derive(Debug, Clone, Copy)]
@@ -148,10 +142,11 @@ impl App {
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
         let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
         let moments = Arc::new(EphemeralClock::new(&env));
-        let typing = Arc::new(Typing::new(env.clone(), Arc::clone(&moments)));
-        let presence =
-            Presence::new(env.clone(), Arc::clone(&moments), PresenceSettings::default());
-        let presence = Arc::new(presence);
+        let longest = Duration::from_secs(config.limits.limits.typing_timeout_max_s);
+        let typing = Arc::new(Typing::new(env.clone(), Arc::clone(&moments), longest));
+        let enabled = config.presence.allow_local_presence;
+        let settings = PresenceSettings { enabled, ..PresenceSettings::default() };
+        let presence = Arc::new(Presence::new(env.clone(), Arc::clone(&moments), settings));
         run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
         run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
         let unreads = Arc::<Unreads>::default();
@@ -164,9 +159,6 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
-            typing_timeout_max: TypingTimeoutMax(Duration::from_secs(
-                config.limits.limits.typing_timeout_max_s,
-            )),
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -318,7 +310,6 @@ parts! {
     env: Env,
     rooms: RoomsPart,
     typing: Arc<Typing>,
-    typing_timeout_max: TypingTimeoutMax,
     user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,
     unreads: Arc<Unreads>,

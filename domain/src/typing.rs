@@ -20,6 +20,7 @@ const QUIET_ROOMS_MAX: usize = 1 << 16;
 pub struct Typing {
     env: Env,
     clock: Arc<EphemeralClock>,
+    longest: Duration,
     state: Mutex<State>,
     sooner: Notify,
 }
@@ -58,10 +59,11 @@ pub enum TypingError {
 }
 
 impl Typing {
-    /// Nobody types. Whoever builds it also runs [`Typing::run`].
+    /// Nobody types. Nobody is shown as typing for longer than `longest` after one request.
+    /// Whoever builds it also runs [`Typing::run`].
     #[must_use]
-    pub fn new(env: Env, clock: Arc<EphemeralClock>) -> Self {
-        Self { env, clock, state: Mutex::default(), sooner: Notify::new() }
+    pub fn new(env: Env, clock: Arc<EphemeralClock>, longest: Duration) -> Self {
+        Self { env, clock, longest, state: Mutex::default(), sooner: Notify::new() }
     }
 
     /// Shows `user` as typing in a room for `timeout`, or as not typing (any more).
@@ -86,7 +88,7 @@ impl Typing {
     }
 
     fn start(&self, room: &RoomId, user: &UserId, timeout: Duration) {
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = u64::try_from(timeout.min(self.longest).as_millis()).unwrap_or(u64::MAX);
         let until = self.now_ms().saturating_add(timeout_ms);
         let mut state = self.state.lock();
         let users = &mut state.rooms.entry(room.to_owned()).or_default().users;
@@ -208,7 +210,7 @@ mod tests {
     async fn world() -> (Typing, Arc<EphemeralClock>, Arc<testing::TestClock>) {
         let (env, time) = testing::env_on(millrace_store::engine::MemoryEngine::new()).await;
         let clock = Arc::new(EphemeralClock::new(&env));
-        (Typing::new(env, clock.clone()), clock, time)
+        (Typing::new(env, clock.clone(), Duration::from_mins(2)), clock, time)
     }
 
     #[tokio::test]

@@ -1,12 +1,15 @@
 //! Sending messages, state and redactions: client-server API, "Sending events to a room",
 //! "Redactions".
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{RawQuery, State},
 };
 use millrace_domain::{
     accounts::Requester,
+    presence::Presence,
     rooms::{
         Draft,
         redact::{self, Redaction},
@@ -54,7 +57,7 @@ fn transaction(requester: &Requester, endpoint: String, id: &TransactionId) -> T
 /// `PUT /_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}`
 #[tracing::instrument(name = "client.events.send", skip_all, fields(room = %request.room_id))]
 async fn send_message(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(presence)): (State<RoomsPart>, State<Arc<Presence>>),
     RawQuery(query): RawQuery,
     limits: UserLimits,
     requester: Requester,
@@ -66,6 +69,7 @@ async fn send_message(
     let content = canonical_object(request.body.json().get())?;
     let key = transaction(&requester, format!("send/{room}/{kind}"), &request.txn_id);
     let kind = TimelineEventType::from(kind);
+    let user = requester.user.clone();
     let sent = if kind == TimelineEventType::RoomRedaction {
         let redaction = redaction_of(requester, content)?;
         redact::redact(&rooms, room, &redaction, Some(&key)).await?
@@ -73,6 +77,7 @@ async fn send_message(
         let draft = Draft::message(&requester.user, kind, content);
         send::send(&rooms, room, &draft, Some(&key)).await?
     };
+    presence.active(&user).await.map_err(ApiError::internal)?;
     Ok(Matrix(send_message_event::v3::Response::new(sent)))
 }
 

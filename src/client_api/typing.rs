@@ -20,7 +20,7 @@ use super::{
     account_data::only_own, error::ApiError, extract::Matrix, limits::EndpointClass,
     router::MatrixRouter, user_limits::UserLimits,
 };
-use crate::app::{App, TypingTimeoutMax};
+use crate::app::App;
 
 /// The longest status message, in bytes.
 const STATUS_BYTES_MAX: usize = 1024;
@@ -34,7 +34,6 @@ pub(crate) fn routes() -> Router<App> {
 async fn set_typing(
     State(typing): State<Arc<Typing>>,
     State(presence): State<Arc<Presence>>,
-    State(TypingTimeoutMax(longest)): State<TypingTimeoutMax>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<create_typing_event::v3::Request>,
@@ -43,7 +42,7 @@ async fn set_typing(
     limits.check(EndpointClass::Other, &requester.user)?;
     let timeout = match request.state {
         Wanted::No => None,
-        Wanted::Yes(info) => Some(info.timeout.min(longest)),
+        Wanted::Yes(info) => Some(info.timeout),
     };
     typing.set(&request.room_id, &requester.user, timeout).await?;
     presence.active(&requester.user).await.map_err(ApiError::internal)?;

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Problems, accounts::Accounts, database::Database, federation::Federation, limits::Limits,
-    log::Log, password_hash::PasswordHash, rate_limits::RateLimits, registration::Registration,
-    rooms::Rooms, server::Server, well_known::WellKnown,
+    log::Log, password_hash::PasswordHash, presence::Presence, rate_limits::RateLimits,
+    registration::Registration, rooms::Rooms, server::Server, well_known::WellKnown,
 };
 
 /// The prefix of environment variables; a table and its key are joined by two underscores.
@@ -39,6 +39,8 @@ pub struct Config {
     pub password_hash: PasswordHash,
     /// Rooms and their directory.
     pub rooms: Rooms,
+    /// Who sees who is online.
+    pub presence: Presence,
     /// Other servers.
     pub federation: Federation,
     /// Sizes.
@@ -142,6 +144,7 @@ impl Config {
             accounts: section(source, None)?,
             password_hash: section(source, Some("password_hash"))?,
             rooms: section(source, None)?,
+            presence: section(source, None)?,
             federation: section(source, None)?,
             limits: section(source, None)?,
             rate_limits: section(source, Some("rate_limits"))?,
@@ -159,6 +162,7 @@ impl Config {
             accounts,
             password_hash,
             rooms,
+            presence,
             federation,
             limits,
             rate_limits,
@@ -171,6 +175,7 @@ impl Config {
             .merge(Serialized::defaults(accounts))
             .merge(Serialized::default("password_hash", password_hash))
             .merge(Serialized::defaults(rooms))
+            .merge(Serialized::defaults(presence))
             .merge(Serialized::defaults(federation))
             .merge(Serialized::defaults(limits))
             .merge(Serialized::default("rate_limits", rate_limits))

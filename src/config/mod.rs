@@ -9,6 +9,7 @@ pub mod limits;
 mod load;
 pub mod log;
 pub mod password_hash;
+pub mod presence;
 pub mod rate_limits;
 pub mod registration;
 pub mod rooms;

@@ -1,0 +1,16 @@
+//! Whether users see who is online.
+
+use serde::{Deserialize, Serialize};
+
+/// Presence of users.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Whether local users see each other's presence.
+    pub allow_local_presence: bool,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self { allow_local_presence: true }
+    }
+}
