@@ -69,7 +69,8 @@ where
         };
         let arguments: Vec<&str> = path.iter().flatten().map(|(_, value)| value).collect();
         refuse_long_arguments::<T>(&arguments)?;
-        T::try_from_http_request(http::Request::from_parts(parts, &*body), &arguments)
+        let json = if body.is_empty() { b"{}" } else { &*body };
+        T::try_from_http_request(http::Request::from_parts(parts, json), &arguments)
             .map(Self)
             .map_err(ApiError::from)
     }

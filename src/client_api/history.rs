@@ -27,7 +27,7 @@ use ruma::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{error::ApiError, extract::Matrix, router::MatrixRouter};
+use super::{error::ApiError, extract::Matrix, requests::Messages, router::MatrixRouter};
 use crate::app::{App, RoomsPart};
 
 /// Events that one request is answered with, at most; who asks for more gets so many.
@@ -77,7 +77,7 @@ async fn event(
 async fn messages(
     State(rooms): State<RoomsPart>,
     requester: Requester,
-    Matrix(request): Matrix<get_message_events::v3::Request>,
+    Matrix(Messages(request)): Matrix<Messages>,
 ) -> Result<Matrix<get_message_events::v3::Response>, ApiError> {
     let reading = Reading::begin(&rooms, &requester).await?;
     let view = reading.open(&request.room_id).await?;

@@ -1,11 +1,17 @@
 //! Who is in which room: client-server API, "Getting events for a room" and "Listing rooms".
 
-use axum::{Router, extract::State};
+use std::collections::BTreeMap;
+
+use axum::{Json, Router, extract::State};
 use millrace_domain::{
     accounts::Requester,
     rooms::members::{self, MemberFilter},
 };
-use ruma::api::client::membership::{get_member_events, joined_members, joined_rooms};
+use ruma::{
+    OwnedUserId,
+    api::client::membership::{get_member_events, joined_members, joined_rooms},
+};
+use serde::Serialize;
 
 use super::{
     error::ApiError,
@@ -41,16 +47,27 @@ async fn joined(
     State(rooms): State<RoomsPart>,
     requester: Requester,
     Matrix(request): Matrix<joined_members::v3::Request>,
-) -> Result<Matrix<joined_members::v3::Response>, ApiError> {
+) -> Result<Json<JoinedBody>, ApiError> {
     let Reading { snapshot, viewer, .. } = Reading::begin(&rooms, &requester).await?;
     let joined = members::joined_members(&rooms, &snapshot, &request.room_id, &viewer).await?;
     let joined = joined.into_iter().map(|member| {
-        let mut wire = joined_members::v3::RoomMember::new();
-        wire.display_name = member.display_name;
-        wire.avatar_url = member.avatar_url.map(Into::into);
-        (member.user, wire)
+        let (display_name, avatar_url) = (member.display_name, member.avatar_url);
+        (member.user, JoinedMember { display_name, avatar_url })
     });
-    Ok(Matrix(joined_members::v3::Response::new(joined.collect())))
+    Ok(Json(JoinedBody { joined: joined.collect() }))
+}
+
+/// The answer of `/joined_members`. Unlike ruma's it has both fields for each member, `null` where
+/// there is nothing, which clients rely on.
+#[derive(Serialize)]
+struct JoinedBody {
+    joined: BTreeMap<OwnedUserId, JoinedMember>,
+}
+
+#[derive(Serialize)]
+struct JoinedMember {
+    display_name: Option<String>,
+    avatar_url: Option<String>,
 }
 
 /// `GET /_matrix/client/v3/joined_rooms`

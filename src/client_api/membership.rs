@@ -22,8 +22,8 @@ use ruma::{
 };
 
 use super::{
-    error::ApiError, extract::Matrix, limits::EndpointClass, room_errors::unknown_room,
-    router::MatrixRouter, user_limits::UserLimits,
+    error::ApiError, extract::Matrix, limits::EndpointClass, requests::WithBody,
+    room_errors::unknown_room, router::MatrixRouter, user_limits::UserLimits,
 };
 use crate::app::{App, RoomsPart};
 
@@ -74,12 +74,12 @@ async fn join_by_id(
     State(rooms): State<RoomsPart>,
     limits: UserLimits,
     requester: Requester,
-    Matrix(request): Matrix<join_room_by_id::v3::Request>,
+    Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
     refuse_third_party(request.third_party_signed.as_ref())?;
-    let (room, reason) = (request.room_id, request.reason.as_deref());
-    join::join(&rooms, &room, &requester.user, guest(&requester), reason).await?;
+    let room = request.room_id;
+    join::join_with(&rooms, &room, &requester.user, guest(&requester), &body).await?;
     Ok(Matrix(join_room_by_id::v3::Response::new(room)))
 }
 
@@ -89,13 +89,12 @@ async fn join_by_id_or_alias(
     State(rooms): State<RoomsPart>,
     limits: UserLimits,
     requester: Requester,
-    Matrix(request): Matrix<join_room_by_id_or_alias::v3::Request>,
+    Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id_or_alias::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
     refuse_third_party(request.third_party_signed.as_ref())?;
     let room = resolve(&rooms, request.room_id_or_alias).await?;
-    let reason = request.reason.as_deref();
-    join::join(&rooms, &room, &requester.user, guest(&requester), reason).await?;
+    join::join_with(&rooms, &room, &requester.user, guest(&requester), &body).await?;
     Ok(Matrix(join_room_by_id_or_alias::v3::Response::new(room)))
 }
 

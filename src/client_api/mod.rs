@@ -31,6 +31,7 @@ mod register;
 mod relations;
 mod reports;
 pub mod requester;
+mod requests;
 mod room_directory;
 mod room_errors;
 mod room_state;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State};
+use axum::{Json, Router, extract::State};
 use http::StatusCode;
 use millrace_domain::{
     accounts::Requester,
@@ -24,7 +24,10 @@ use ruma::{
         error::ErrorKind,
     },
     directory::{PublicRoomsChunk, RoomNetwork},
+    room::RoomSummary,
 };
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     create_room::RoomPolicy, error::ApiError, extract::Matrix, limits::EndpointClass,
@@ -81,18 +84,14 @@ async fn list(
     State(policy): State<Arc<RoomPolicy>>,
     requester: Option<Requester>,
     Matrix(request): Matrix<get_public_rooms::v3::Request>,
-) -> Result<Matrix<get_public_rooms::v3::Response>, ApiError> {
+) -> Result<Json<DirectoryBody>, ApiError> {
     if requester.is_none() && !policy.directory_without_account {
         return Err(ApiError::missing_token());
     }
     check_server(&rooms, request.server.as_ref())?;
     let limit = limit(request.limit);
     let query = Query { limit, since: request.since, ..Query::default() };
-    let (chunk, page) = chunk(directory::list(&rooms, &query).await?);
-    let mut response = get_public_rooms::v3::Response::new(chunk);
-    (response.next_batch, response.prev_batch) = (page.next, page.prev);
-    response.total_room_count_estimate = UInt::try_from(page.total).ok();
-    Ok(Matrix(response))
+    Ok(Json(body(directory::list(&rooms, &query).await?)))
 }
 
 /// `POST /_matrix/client/v3/publicRooms`
@@ -102,30 +101,51 @@ async fn search(
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<get_public_rooms_filtered::v3::Request>,
-) -> Result<Matrix<get_public_rooms_filtered::v3::Response>, ApiError> {
+) -> Result<Json<DirectoryBody>, ApiError> {
     limits.check(EndpointClass::Search, &requester.user)?;
     check_server(&rooms, request.server.as_ref())?;
-    let mut response = get_public_rooms_filtered::v3::Response::new();
     if matches!(request.room_network, RoomNetwork::ThirdParty(_)) {
-        return Ok(Matrix(response)); // No bridge has rooms here.
+        // No bridge has rooms here.
+        let nothing = Page { rooms: Vec::new(), next: None, prev: None, total: 0 };
+        return Ok(Json(body(nothing)));
     }
     let term = request.filter.generic_search_term.filter(|term| !term.is_empty());
     let room_types = request.filter.room_types;
     let query = Query { limit: limit(request.limit), since: request.since, term, room_types };
-    let (chunk, page) = chunk(directory::list(&rooms, &query).await?);
-    response.chunk = chunk;
-    (response.next_batch, response.prev_batch) = (page.next, page.prev);
-    response.total_room_count_estimate = UInt::try_from(page.total).ok();
-    Ok(Matrix(response))
+    Ok(Json(body(directory::list(&rooms, &query).await?)))
 }
 
 fn limit(limit: Option<UInt>) -> Option<usize> {
     limit.map(|limit| usize::try_from(u64::from(limit)).unwrap_or(usize::MAX))
 }
 
-fn chunk(mut page: Page) -> (Vec<PublicRoomsChunk>, Page) {
-    let rooms = std::mem::take(&mut page.rooms);
-    (rooms.into_iter().map(PublicRoomsChunk::from).collect(), page)
+/// A page as both endpoints answer it. Unlike ruma's it always tells the join rule: the default,
+/// `public`, is missed by clients.
+#[derive(Serialize)]
+struct DirectoryBody {
+    chunk: Vec<serde_json::Map<String, Value>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prev_batch: Option<String>,
+    total_room_count_estimate: usize,
+}
+
+fn body(page: Page) -> DirectoryBody {
+    DirectoryBody {
+        chunk: page.rooms.into_iter().map(room).collect(),
+        next_batch: page.next,
+        prev_batch: page.prev,
+        total_room_count_estimate: page.total,
+    }
+}
+
+fn room(summary: RoomSummary) -> serde_json::Map<String, Value> {
+    let join_rule = summary.join_rule.as_str().to_owned();
+    let room = serde_json::to_value(PublicRoomsChunk::from(summary));
+    let Ok(Value::Object(mut room)) = room else { unreachable!("a struct becomes an object") };
+    room.insert("join_rule".to_owned(), join_rule.into());
+    room
 }
 
 /// The directories of other servers are asked by federation.

@@ -119,7 +119,9 @@ impl From<SetStateError> for ApiError {
             SetStateError::UnknownRoom(_) => Self::forbidden(error),
             SetStateError::NoAlias(_) => Self::invalid_param(error),
             SetStateError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, error),
-            SetStateError::CreatorLevel(_) | SetStateError::NoMembership => Self::bad_json(error),
+            SetStateError::CreatorLevel(_)
+            | SetStateError::NoMembership
+            | SetStateError::Create => Self::bad_json(error),
             SetStateError::Membership(error) => error.into(),
             SetStateError::Append(error) => error.into(),
         }

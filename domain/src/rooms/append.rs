@@ -189,12 +189,13 @@ impl RoomTx<'_> {
     }
 
     async fn check(&self, pdu: &Pdu, auth_events: &[Arc<Event>]) -> Result<(), AppendError> {
+        if pdu.kind == TimelineEventType::RoomCreate {
+            // Which create events there can be, and that there is one only, is told by no state.
+            auth::check_auth_events(pdu, self.rules, |_| None)?;
+        }
         // The create event is looked at also where it is not among the auth events (version 12).
         let create = match self.head.create {
-            0 => {
-                auth::check_auth_events(pdu, self.rules, |_| None)?;
-                None
-            }
+            0 => None,
             _ => Some(self.create_event().await?),
         };
         let known = || auth_events.iter().chain(&create);

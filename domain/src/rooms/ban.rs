@@ -19,7 +19,7 @@ pub async fn ban(
     target: &UserId,
     reason: Option<&str>,
 ) -> Result<(), MembershipError> {
-    let change = Change { sender, target, action: Action::Ban, reason, content: None };
+    let change = Change::of(sender, target, Action::Ban, reason);
     membership::change(rooms, room, &change).await
 }
 
@@ -34,7 +34,7 @@ pub async fn unban(
     target: &UserId,
     reason: Option<&str>,
 ) -> Result<(), MembershipError> {
-    let change = Change { sender, target, action: Action::Unban, reason, content: None };
+    let change = Change::of(sender, target, Action::Unban, reason);
     membership::change(rooms, room, &change).await
 }
 

@@ -261,7 +261,7 @@ impl<'a> Plan<'a> {
     async fn invite(&self, room: &mut RoomTx<'_>, invited: &UserId) -> Result<(), CreateError> {
         let action = Action::Invite(self.new.direct);
         let sender = &self.new.creator;
-        let change = Change { sender, target: invited, action, reason: None, content: None };
+        let change = Change::of(sender, invited, action, None);
         match change.apply(room).await {
             Ok(_) => Ok(()),
             Err(MembershipError::Append(error)) => Err(error.into()),

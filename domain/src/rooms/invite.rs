@@ -20,7 +20,7 @@ pub async fn invite(
     reason: Option<&str>,
 ) -> Result<(), MembershipError> {
     let action = Action::Invite(Direct::No);
-    let change = Change { sender, target: invited, action, reason, content: None };
+    let change = Change::of(sender, invited, action, reason);
     membership::change(rooms, room, &change).await
 }
 

@@ -33,6 +33,22 @@ pub async fn join(
     membership::change(rooms, room, &Change::own(user, Action::Join(guest), reason)).await
 }
 
+/// As [`join`], with more to say in the member event; the reason is part of it.
+///
+/// # Errors
+/// As [`join`].
+pub async fn join_with(
+    rooms: &Rooms,
+    room: &RoomId,
+    user: &UserId,
+    guest: Guest,
+    extra: &CanonicalJsonObject,
+) -> Result<(), MembershipError> {
+    let extra = Some(extra);
+    let change = Change { extra, ..Change::own(user, Action::Join(guest), None) };
+    membership::change(rooms, room, &change).await
+}
+
 pub(super) async fn prepare(
     room: &RoomTx<'_>,
     change: &Change<'_>,

@@ -18,7 +18,7 @@ pub async fn kick(
     target: &UserId,
     reason: Option<&str>,
 ) -> Result<(), MembershipError> {
-    let change = Change { sender, target, action: Action::Kick, reason, content: None };
+    let change = Change::of(sender, target, Action::Kick, reason);
     membership::change(rooms, room, &change).await
 }
 

@@ -83,14 +83,26 @@ pub(super) struct Change<'a> {
     pub target: &'a UserId,
     pub action: Action,
     pub reason: Option<&'a str>,
-    /// What else the member event is to say; for who sets it by `/state`.
+    /// What the member event says beside membership and profile.
+    pub extra: Option<&'a CanonicalJsonObject>,
+    /// The whole content instead; for who sets it by `/state`.
     pub content: Option<&'a CanonicalJsonObject>,
 }
 
 impl<'a> Change<'a> {
+    /// A change of the target's membership by the sender.
+    pub fn of(
+        sender: &'a UserId,
+        target: &'a UserId,
+        action: Action,
+        reason: Option<&'a str>,
+    ) -> Self {
+        Self { sender, target, action, reason, extra: None, content: None }
+    }
+
     /// A change of the sender's own membership.
     pub fn own(user: &'a UserId, action: Action, reason: Option<&'a str>) -> Self {
-        Self { sender: user, target: user, action, reason, content: None }
+        Self::of(user, user, action, reason)
     }
 
     /// The content of the member event, or `None` where nothing is to change.
@@ -112,9 +124,12 @@ impl<'a> Change<'a> {
 
     /// The given content, or one with this membership and the reason.
     pub fn bare(&self, membership: MembershipState) -> CanonicalJsonObject {
-        self.content
-            .cloned()
-            .unwrap_or_else(|| super::profile::bare_content(membership, self.reason))
+        if let Some(content) = self.content {
+            return content.clone();
+        }
+        let mut content = self.extra.cloned().unwrap_or_default();
+        content.extend(super::profile::bare_content(membership, self.reason));
+        content
     }
 
     /// As [`Change::bare`], with the profile of the target where the content does not say another.

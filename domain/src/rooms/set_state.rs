@@ -45,6 +45,9 @@ pub enum SetStateError {
     /// Power levels that name a creator, who stands above all levels.
     #[error("{0} is a creator of the room and cannot have a power level")]
     CreatorLevel(OwnedUserId),
+    /// A second create event.
+    #[error("a room is created once")]
+    Create,
     /// A member event without a known membership, or of nobody.
     #[error("not a membership of anybody")]
     NoMembership,
@@ -112,6 +115,7 @@ async fn append(
     match &new.kind {
         TimelineEventType::RoomCanonicalAlias => check_aliases(room, new).await?,
         TimelineEventType::RoomPowerLevels => check_levels(room, new).await?,
+        TimelineEventType::RoomCreate => return Err(SetStateError::Create),
         _ => {}
     }
     let draft = Draft::state(&new.sender, new.kind.clone(), &new.state_key, new.content.clone());
@@ -140,7 +144,7 @@ async fn set_member(
         _ => return Err(SetStateError::NoMembership),
     };
     let content = Some(&new.content);
-    let change = Change { sender: &new.sender, target: &target, action, reason: None, content };
+    let change = Change { content, ..Change::of(&new.sender, &target, action, None) };
     Ok(change.apply(room).await?)
 }
 

@@ -359,7 +359,7 @@ async fn take_over_bans(
                 let mut room = room.ok_or_else(|| UpgradeError::UnknownRoom(new.to_owned()))?;
                 for target in some {
                     let action = MemberAction::Ban;
-                    let change = Change { sender, target, action, reason: None, content: None };
+                    let change = Change::of(sender, target, action, None);
                     match change.apply(&mut room).await {
                         // Who may upgrade a room may not always ban; nothing is lost by that.
                         Ok(_) | Err(MembershipError::Append(AppendError::Refused(_))) => {}

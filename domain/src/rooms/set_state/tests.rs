@@ -109,3 +109,20 @@ async fn somebody_reacts_once_until_the_reaction_is_redacted() {
     redact::redact(&rooms, &room, &redaction, None).await.unwrap();
     send::send(&rooms, &room, &reaction, None).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_room_is_created_once() {
+    let rooms = testing::rooms().await;
+    for version in ["1", "11", "12"] {
+        let alice = user_id!("@alice:test.example").to_owned();
+        let new = create::NewRoom::plain(alice, version.try_into().unwrap());
+        let room = create::create(&rooms, &new).await.unwrap();
+        let again = json!({"room_version": version, "creator": "@alice:test.example", "x": 1});
+        let set = state("alice", "m.room.create", "", again.clone());
+        let error = set_state(&rooms, &room, &set).await.unwrap_err();
+        assert!(matches!(error, SetStateError::Create), "{error}");
+        let message = Draft::message(&new.creator, TimelineEventType::RoomCreate, object(again));
+        let error = send::send(&rooms, &room, &message, None).await.unwrap_err();
+        assert!(matches!(error, send::SendError::Append(AppendError::Refused(_))), "{error}");
+    }
+}
