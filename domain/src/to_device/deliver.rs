@@ -12,6 +12,8 @@ use crate::Env;
 
 /// So many messages are deleted in one commit.
 const DELETED_AT_ONCE: u64 = 500;
+/// So many are deleted with their device. What is beyond is never read, as the head is past it.
+const DELETED_WITH_DEVICE: u64 = 10_000;
 
 /// A message that waits for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +103,12 @@ pub async fn acknowledge(
 pub async fn forget(tx: &Tx, user: &UserId, device: &DeviceId) -> millrace_store::Result<()> {
     tx.delete(&TO_DEVICE_SENT, user, device);
     if let Some(head) = tx.get(&TO_DEVICE_HEAD, user, device).await? {
-        delete(tx, (user, device), head, head.last);
+        let end = head.last.min(head.first.saturating_add(DELETED_WITH_DEVICE - 1));
+        delete(tx, (user, device), head, end);
+        if end < head.last {
+            let past = ToDeviceHead { first: head.last + 1, ..head };
+            tx.put(&TO_DEVICE_HEAD, user, device, &past);
+        }
     }
     Ok(())
 }
