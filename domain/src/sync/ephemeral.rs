@@ -5,21 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use millrace_store::{
     Read, Scan,
     rows::receipt::{Receipt, ReceiptKind},
-    tables::{MEMBERS, RECEIPTS},
+    tables::RECEIPTS,
 };
 use ruma::{
-    OwnedEventId, OwnedUserId, RoomId,
-    api::client::sync::sync_events::v3::Response,
-    events::{AnySyncEphemeralRoomEvent, room::member::MembershipState},
-    serde::Raw,
+    OwnedEventId, OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response,
+    events::AnySyncEphemeralRoomEvent, serde::Raw,
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Step, SyncError, joined::RoomNews, user::News};
+use super::{Step, SyncError, joined::RoomNews};
 use crate::presence::Shown;
 
-/// Of so many members of a newly joined room the presence is told.
-const MEMBERS_MAX: usize = 500;
 /// So many receipts of a room are told to who is new to it.
 const RECEIPTS_MAX: usize = 5_000;
 
@@ -94,15 +90,16 @@ async fn receipts(
     Ok((!content.is_empty()).then(|| json!(content)))
 }
 
-/// Presence that changed of who shares a room, and that of members of newly joined rooms.
-pub(super) async fn fill_presence(
+/// Presence that changed of who shares a room, and that of `members`: those whose member events
+/// are told, since they may be new to the user.
+pub(super) fn fill_presence(
     step: &Step<'_>,
-    news: &News,
+    members: &BTreeSet<OwnedUserId>,
     response: &mut Response,
-) -> Result<(), SyncError> {
+) {
     let presence = &step.syncs.presence;
     if !presence.is_enabled() {
-        return Ok(());
+        return;
     }
     let mut shown: BTreeMap<OwnedUserId, Shown> = BTreeMap::new();
     if step.ephemeral.since < step.ephemeral.up_to {
@@ -111,12 +108,8 @@ pub(super) async fn fill_presence(
             shown.insert(one.user.clone(), one);
         }
     }
-    for room in news.rooms.iter().filter(|room| response.rooms.join.contains_key(*room)) {
-        let members = step.snapshot.scan(&MEMBERS, room, Scan::all().limit(MEMBERS_MAX)).await?;
-        let joined = members.iter().filter(|(_, row)| row.membership == MembershipState::Join);
-        for one in presence.of(joined.map(|(user, _)| &**user)) {
-            shown.insert(one.user.clone(), one);
-        }
+    for one in presence.of(members.iter().map(|user| &**user)) {
+        shown.insert(one.user.clone(), one);
     }
     for one in shown.into_values() {
         if step.request.filter.presence.admits_sender(&one.user)
@@ -126,7 +119,6 @@ pub(super) async fn fill_presence(
             response.presence.events.extend(raw.map(Raw::from_json));
         }
     }
-    Ok(())
 }
 
 fn presence_event(shown: &Shown) -> Value {

@@ -10,7 +10,7 @@ use millrace_store::{
     tables::{CURRENT_STATE, TIMELINE},
 };
 use ruma::{
-    OwnedRoomId, RoomId, UInt,
+    OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
     api::client::sync::sync_events::{
         UnreadNotificationsCount,
         v3::{JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline},
@@ -48,23 +48,25 @@ pub(super) struct RoomNews {
     pub whole: bool,
 }
 
+/// Fills in the joined rooms, and returns the users whose member events are among what is told.
 pub(super) async fn fill(
     step: &Step<'_>,
     news: &News,
     response: &mut Response,
-) -> Result<(), SyncError> {
+) -> Result<BTreeSet<OwnedUserId>, SyncError> {
+    let mut members = BTreeSet::new();
     for index in candidates(step, news) {
         let (room, _) = &step.interest.joined[index];
         if !step.request.filter.rooms.admits(room) {
             continue;
         }
         let Some(view) = step.view(room).await? else { continue };
-        let joined = JoinedStep { step, room, view }.read(news).await?;
+        let joined = JoinedStep { step, room, view }.read(news, &mut members).await?;
         if step.since.is_none() || step.request.full_state || !joined.is_empty() {
             response.rooms.join.insert(room.clone(), joined);
         }
     }
-    Ok(())
+    Ok(members)
 }
 
 /// The joined rooms that may have news, as indexes: all at an initial sync.
@@ -94,10 +96,18 @@ struct JoinedStep<'a> {
 }
 
 impl JoinedStep<'_> {
-    async fn read(&self, user_news: &News) -> Result<JoinedRoom, SyncError> {
+    async fn read(
+        &self,
+        user_news: &News,
+        members: &mut BTreeSet<OwnedUserId>,
+    ) -> Result<JoinedRoom, SyncError> {
         let news = self.news(user_news).await?;
         let timeline = self.timeline(&news).await?;
         let state = self.state(&news, &timeline).await?;
+        let told = timeline.events.iter().chain(&state);
+        let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
+        let told = told.filter_map(|seen| seen.event.pdu.state_key.as_deref());
+        members.extend(told.filter_map(|user| UserId::parse(user).ok()));
         let mut joined = JoinedRoom::new();
         joined.ephemeral.events = ephemeral::of_room(self.step, self.room, &news).await?;
         joined.account_data.events =

@@ -211,10 +211,10 @@ async fn attempt(
 async fn build(step: &Step<'_>) -> Result<Response, SyncError> {
     let mut response = Response::new(step.next.to_string());
     let news = user::News::read(step).await?;
-    joined::fill(step, &news, &mut response).await?;
+    let members = joined::fill(step, &news, &mut response).await?;
     outside::fill(step, &news, &mut response).await?;
     user::fill(step, &news, &mut response).await?;
-    ephemeral::fill_presence(step, &news, &mut response).await?;
+    ephemeral::fill_presence(step, &members, &mut response);
     device_lists::fill(step, &mut response).await?;
     Ok(response)
 }
