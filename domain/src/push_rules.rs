@@ -1,21 +1,14 @@
 //! A user's push rules (spec: Client-Server API, Push Rules). Kept as account data of the type
 //! `m.push_rules`; who has changed nothing has no row, and the default rules.
 
-use std::sync::Arc;
-
 use futures::FutureExt;
-use lru::LruCache;
-use millrace_model::{
-    Position,
-    rules::push::{
-        change::{self, AddRuleError, ChangeRuleError, Placement},
-        default_rules,
-    },
+use millrace_model::rules::push::{
+    change::{self, AddRuleError, ChangeRuleError, Placement},
+    default_rules,
 };
 use millrace_store::{Read, Tx, tables::ACCOUNT_DATA};
-use parking_lot::Mutex;
 use ruma::{
-    OwnedUserId, UserId,
+    UserId,
     push::{Action, NewPushRule, RuleKind, Ruleset},
 };
 use serde::Deserialize;
@@ -27,8 +20,6 @@ use crate::{Env, account_data::PUSH_RULES};
 const KEY: (&str, &str) = ("", PUSH_RULES);
 /// The most that a user's rules may take, in bytes of JSON.
 const RULES_BYTES_MAX: usize = 1 << 20;
-/// Rules of so many users are remembered.
-const REMEMBERED: usize = 20_000;
 
 /// Why push rules were not changed.
 #[derive(Debug, thiserror::Error)]
@@ -161,42 +152,6 @@ async fn edit(
     env.store.transact(write).await
 }
 
-/// Parsed push rules of the users who were last looked at.
-pub struct Rulesets(Mutex<LruCache<OwnedUserId, Remembered>>);
-
-/// With the position of the row; none for the default rules.
-type Remembered = (Option<Position>, Arc<Ruleset>);
-
-impl Default for Rulesets {
-    fn default() -> Self {
-        let size = std::num::NonZeroUsize::new(REMEMBERED).expect("not zero");
-        Self(Mutex::new(LruCache::new(size)))
-    }
-}
-
-impl Rulesets {
-    /// As [`ruleset`], parsed once for each change.
-    ///
-    /// # Errors
-    /// Where the store cannot be read.
-    pub async fn get(
-        &self,
-        read: &impl Read,
-        user: &UserId,
-    ) -> millrace_store::Result<Arc<Ruleset>> {
-        let row = read.get_stamped(&ACCOUNT_DATA, user, KEY).await?;
-        let position = row.as_ref().map(|(position, _)| *position);
-        if let Some((of, rules)) = self.0.lock().get(user)
-            && *of == position
-        {
-            return Ok(Arc::clone(rules));
-        }
-        let rules = Arc::new(parse(user, row.as_ref().map(|(_, text)| text.as_str())));
-        self.0.lock().put(user.to_owned(), (position, Arc::clone(&rules)));
-        Ok(rules)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ruma::{push::NewSimplePushRule, user_id};
@@ -224,18 +179,5 @@ mod tests {
         assert_eq!(content["global"]["override"][0]["rule_id"], ".m.rule.master");
         remove(&env, alice, &RuleKind::Sender, "@bob:test.example").await.unwrap();
         assert_eq!(account_data(&env.store.snapshot(), alice).await.unwrap(), before);
-    }
-
-    #[tokio::test]
-    async fn a_remembered_ruleset_follows_changes() {
-        let env = testing::env().await;
-        let alice = user_id!("@alice:test.example");
-        let rulesets = Rulesets::default();
-        let first = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
-        let again = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
-        assert!(Arc::ptr_eq(&first, &again));
-        set_enabled(&env, alice, &RuleKind::Override, ".m.rule.master", true).await.unwrap();
-        let changed = rulesets.get(&env.store.snapshot(), alice).await.unwrap();
-        assert!(changed.get(RuleKind::Override, ".m.rule.master").unwrap().enabled());
     }
 }

@@ -5,26 +5,22 @@ use std::{collections::BTreeSet, sync::Arc};
 use lru::LruCache;
 use millrace_model::rules::{
     power_levels::PowerLevels,
-    push::{self, PushEvent, PushRoom, Recipient},
+    push::{self, Outcome, PushEvent, PushRoom, Recipient},
     room_version,
 };
 use millrace_store::{
-    Read, Snapshot,
+    News, PartitionId, Read, Snapshot, View,
     rows::room::RoomHead,
     state_tree::StateRoot,
     tables::{CURRENT_STATE, MEMBERS},
 };
 use parking_lot::Mutex;
-use ruma::{
-    OwnedRoomId, OwnedUserId, RoomId, UserId,
-    push::{Action, Ruleset},
-};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId, push::Ruleset};
 use serde::Deserialize;
 
 use super::UnreadError;
 use crate::{
-    account_data,
-    push_rules::Rulesets,
+    account_data, push_rules,
     rooms::{Event, Rooms},
 };
 
@@ -33,9 +29,12 @@ const EVENTS_REMEMBERED: usize = 2048;
 /// The power levels of so many rooms are remembered.
 const ROOMS_REMEMBERED: usize = 4096;
 
+/// The preferences of so many users are remembered.
+const USERS_REMEMBERED: usize = 20_000;
+
 /// What evaluations share.
 pub(super) struct Shared {
-    pub rulesets: Rulesets,
+    preferences: Mutex<LruCache<OwnedUserId, Arc<Preferences>>>,
     flattened: Mutex<LruCache<u64, Arc<PushEvent>>>,
     levels: Mutex<LruCache<OwnedRoomId, (StateRoot, Arc<PowerLevels>)>>,
 }
@@ -47,29 +46,29 @@ fn cache<K: std::hash::Hash + Eq, V>(size: usize) -> Mutex<LruCache<K, V>> {
 impl Default for Shared {
     fn default() -> Self {
         Self {
-            rulesets: Rulesets::default(),
+            preferences: cache(USERS_REMEMBERED),
             flattened: cache(EVENTS_REMEMBERED),
             levels: cache(ROOMS_REMEMBERED),
         }
     }
 }
 
+/// What a user wants to be notified of.
+struct Preferences {
+    rules: Ruleset,
+    ignored: BTreeSet<OwnedUserId>,
+    /// Up to when this is known to be so.
+    view: View,
+}
+
 /// Everything that decides what a room's events mean to one recipient, but the events.
 pub(super) struct Evaluator<'a> {
     shared: &'a Shared,
     user: &'a UserId,
-    rules: Arc<Ruleset>,
-    ignored: BTreeSet<OwnedUserId>,
+    preferences: Arc<Preferences>,
     display_name: Option<String>,
     levels: Option<Arc<PowerLevels>>,
     member_count: u64,
-}
-
-/// What an event means to a recipient.
-#[derive(Debug, Clone)]
-pub(super) struct Meaning {
-    pub highlight: bool,
-    pub actions: Vec<Action>,
 }
 
 #[derive(Deserialize)]
@@ -86,17 +85,17 @@ impl<'a> Evaluator<'a> {
         user: &'a UserId,
         (room, head): (&RoomId, &RoomHead),
     ) -> Result<Self, UnreadError> {
-        let rules = shared.rulesets.get(snapshot, user).await?;
-        let ignored = account_data::ignored(snapshot, user).await?;
+        let preferences = shared.preferences(rooms, snapshot, user).await?;
         let display_name = display_name(rooms, snapshot, user, (room, head)).await?;
         let levels = shared.levels(rooms, snapshot, (room, head)).await?;
         let member_count = head.joined;
-        Ok(Self { shared, user, rules, ignored, display_name, levels, member_count })
+        Ok(Self { shared, user, preferences, display_name, levels, member_count })
     }
 
     /// What an event means; `None` where it does not notify.
-    pub fn evaluate(&self, event: &Event) -> Option<Meaning> {
-        if event.pdu.sender == *self.user || self.ignored.contains(&event.pdu.sender) {
+    pub fn evaluate(&self, event: &Event) -> Option<Outcome<'_>> {
+        let Preferences { rules, ignored, .. } = &*self.preferences;
+        if event.pdu.sender == *self.user || ignored.contains(&event.pdu.sender) {
             return None;
         }
         let flat = self.shared.flat(event);
@@ -104,10 +103,8 @@ impl<'a> Evaluator<'a> {
         let room = PushRoom { member_count: self.member_count, power_levels: levels };
         let display_name = self.display_name.as_deref();
         let recipient = Recipient { user: self.user, display_name };
-        let outcome = push::evaluate(&self.rules, &flat, room, recipient);
-        outcome
-            .notify
-            .then(|| Meaning { highlight: outcome.highlight, actions: outcome.actions.to_vec() })
+        let outcome = push::evaluate(rules, &flat, room, recipient);
+        outcome.notify.then_some(outcome)
     }
 }
 
@@ -125,6 +122,27 @@ async fn display_name(
 }
 
 impl Shared {
+    /// A user's preferences. They are good as long as there is no news of the user.
+    async fn preferences(
+        &self,
+        rooms: &Rooms,
+        snapshot: &Snapshot,
+        user: &UserId,
+    ) -> millrace_store::Result<Arc<Preferences>> {
+        let partition = PartitionId::of::<OwnedUserId>(&user);
+        if let Some(known) = self.preferences.lock().get(user)
+            && rooms.env.store.news_of(partition, &known.view) == News::None
+        {
+            return Ok(Arc::clone(known));
+        }
+        let rules = push_rules::ruleset(snapshot, user).await?;
+        let ignored = account_data::ignored(snapshot, user).await?;
+        let view = snapshot.view().clone();
+        let preferences = Arc::new(Preferences { rules, ignored, view });
+        self.preferences.lock().put(user.to_owned(), Arc::clone(&preferences));
+        Ok(preferences)
+    }
+
     fn flat(&self, event: &Event) -> Arc<PushEvent> {
         let mut flattened = self.flattened.lock();
         let flat = flattened.get_or_insert(event.number, || Arc::new(PushEvent::new(&event.pdu)));

@@ -121,7 +121,7 @@ async fn of_room(
                 room: room.clone(),
                 event: event.client.render(None, RoomIdField::Absent),
                 ts: event.pdu.origin_server_ts.get().into(),
-                actions: meaning.actions,
+                actions: meaning.actions.to_vec(),
                 read: *n <= read.all.max(of_thread),
                 seq: position.seq,
             });

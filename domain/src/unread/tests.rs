@@ -132,6 +132,17 @@ async fn messages_of_ignored_users_do_not_count() {
 }
 
 #[tokio::test]
+async fn a_change_of_push_rules_decides_about_later_messages() {
+    let world = World::new().await;
+    world.room.say("alice", "1").await;
+    assert_eq!(world.counts_by(&world.unreads).await.main, count(1, 0));
+    let (env, kind) = (&world.room.rooms.env, ruma::push::RuleKind::Override);
+    crate::push_rules::set_enabled(env, &user("bob"), &kind, ".m.rule.master", true).await.unwrap();
+    world.room.say("alice", "2").await;
+    assert_eq!(world.counts_by(&world.unreads).await.main, count(1, 0));
+}
+
+#[tokio::test]
 async fn a_long_count_goes_on_from_what_was_written_down() {
     let world = World::new().await;
     for _ in 0..310 {
