@@ -83,7 +83,7 @@ async fn left(
         filter: &request.filter.timeline,
     };
     let mut timeline = timeline::read(&view, &wanted).await?;
-    if timeline.events.is_empty() {
+    if !row.was_joined && timeline.events.is_empty() {
         // Whoever may read nothing, as after a rejected invite, is shown their own leaving.
         timeline.events = view.state_events(&[row.event]).await?;
     }
