@@ -8,7 +8,7 @@ use millrace_model::rules::push::{
 };
 use millrace_store::{Read, Tx, tables::ACCOUNT_DATA};
 use ruma::{
-    UserId,
+    RoomId, UserId,
     push::{Action, NewPushRule, RuleKind, Ruleset},
 };
 use serde::Deserialize;
@@ -128,6 +128,26 @@ pub async fn set_actions(
 ) -> Result<(), PushRuleError> {
     edit(env, user, |rules| Ok(change::set_actions(rules, kind.clone(), id, actions.to_vec())?))
         .await
+}
+
+/// Gives a user's rule for one room to another one too, if there is such a rule; for rooms that are
+/// replaced.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub(crate) async fn copy_room_rule(
+    tx: &Tx,
+    user: &UserId,
+    from: &RoomId,
+    to: &RoomId,
+) -> millrace_store::Result<()> {
+    let mut rules = ruleset(tx, user).await?;
+    let rule_of = |room: &RoomId| rules.room.iter().find(|rule| rule.rule_id == room).cloned();
+    let (Some(mut rule), None) = (rule_of(from), rule_of(to)) else { return Ok(()) };
+    to.clone_into(&mut rule.rule_id);
+    rules.room.insert(rule);
+    tx.put(&ACCOUNT_DATA, user, KEY, &content(&rules));
+    Ok(())
 }
 
 async fn edit(

@@ -9,7 +9,9 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{AppendError, Draft, Numbers, RoomTx, Rooms, ban, invite, join, kick, knock, leave};
+use super::{
+    AppendError, Draft, Numbers, RoomTx, Rooms, ban, invite, join, kick, knock, leave, successor,
+};
 
 /// Why a membership was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +151,9 @@ impl<'a> Change<'a> {
         room: &mut RoomTx<'_>,
     ) -> Result<Option<std::sync::Arc<super::Event>>, MembershipError> {
         let Some(content) = self.prepare(room).await? else { return Ok(None) };
+        if matches!(self.action, Action::Join(_)) {
+            successor::take_over_settings(room, self.target).await?;
+        }
         let (kind, target) = (TimelineEventType::RoomMember, self.target.as_str());
         Ok(Some(room.append(Draft::state(self.sender, kind, target, content)).await?))
     }

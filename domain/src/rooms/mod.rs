@@ -35,6 +35,7 @@ pub mod send;
 pub mod set_state;
 pub mod state;
 pub mod states;
+mod successor;
 pub mod summary;
 #[cfg(test)]
 pub(crate) mod test_room;
