@@ -20,7 +20,7 @@ impl World {
         let (alice, bob) = (server.register("alice").await, server.register("bob").await);
         let body = json!({"preset": "public_chat"});
         let room = alice.post(&format!("{V3}/createRoom"), body).await.ok();
-        let room = room["room_id"].as_str().unwrap().to_owned();
+        let room = room["room_id"].as_str().expect("an ID").to_owned();
         bob.post(&format!("{V3}/rooms/{room}/join"), json!({})).await.ok();
         Self { server, alice, bob, room }
     }
@@ -28,7 +28,7 @@ impl World {
     async fn say(&self, sender: &Client, body: &str) -> String {
         let path = format!("{V3}/rooms/{}/send/m.room.message/{body}", self.room);
         let sent = sender.put(&path, json!({"msgtype": "m.text", "body": body})).await.ok();
-        sent["event_id"].as_str().unwrap().to_owned()
+        sent["event_id"].as_str().expect("an ID").to_owned()
     }
 
     async fn sync(&self, client: &Client, since: Option<&Value>) -> Value {
