@@ -33,10 +33,10 @@ pub async fn join(
     membership::change(rooms, room, &Change::own(user, Action::Join(guest), reason)).await
 }
 
-/// As [`join`], with more to say in the member event; the reason is part of it.
+/// As [`join()`], with more to say in the member event; the reason is part of it.
 ///
 /// # Errors
-/// As [`join`].
+/// As [`join()`].
 pub async fn join_with(
     rooms: &Rooms,
     room: &RoomId,
