@@ -241,4 +241,12 @@ async fn typing_and_presence_are_shown_to_who_shares_a_room() {
     eve.get(&status).await.refused(403, "M_FORBIDDEN");
     eve.put(&typing, json!({"typing": false})).await.refused(403, "M_FORBIDDEN");
     world.alice.put(&typing, json!({"typing": true})).await.refused(400, "M_BAD_JSON");
+    world.alice.post(&format!("{V3}/rooms/{}/leave", world.room), json!({})).await.ok();
+    let sync = world.sync(&world.bob, Some(&sync["next_batch"])).await;
+    let events = &sync["rooms"]["join"][&world.room]["ephemeral"]["events"];
+    assert_eq!(
+        contents(events, "m.typing"),
+        [&json!({"user_ids": []})],
+        "who leaves types no more"
+    );
 }

@@ -1,10 +1,13 @@
 //! Joining, inviting, knocking, leaving, kicking, banning, forgetting: client-server API, "Room
 //! membership".
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State};
 use millrace_domain::{
     accounts::Requester,
     rooms::{aliases, ban, forget, invite, join, kick, knock, leave, membership::Guest},
+    typing::Typing,
 };
 use ruma::{
     OwnedRoomId, OwnedRoomOrAliasId,
@@ -115,7 +118,7 @@ async fn knock_on(
 /// `POST /_matrix/client/v3/rooms/{roomId}/leave`
 #[tracing::instrument(name = "client.rooms.leave", skip_all, fields(room = %request.room_id))]
 async fn leave_room(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<leave_room::v3::Request>,
@@ -123,6 +126,7 @@ async fn leave_room(
     limits.check(EndpointClass::Other, &requester.user)?;
     let (user, reason) = (&requester.user, request.reason.as_deref());
     leave::leave(&rooms, &request.room_id, user, reason).await?;
+    typing.stop(&request.room_id, user);
     Ok(Matrix(leave_room::v3::Response::new()))
 }
 
