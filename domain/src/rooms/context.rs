@@ -61,10 +61,7 @@ pub async fn context(
     let oldest = before.last().map_or(here, Seen::index);
     let newest = after.last().map_or(here, Seen::index);
     let root = state_after(view, newest).await?;
-    let mut state = match members {
-        Members::All => state_of(view, root, |_| true).await?,
-        Members::Senders => state_of(view, root, |kind| kind != "m.room.member").await?,
-    };
+    let mut state = state_of(view, root, members).await?;
     if members == Members::Senders {
         let shown: Vec<_> = before.iter().chain([&event]).chain(&after).collect();
         state.extend(history::senders(view, root, &shown).await?);
@@ -82,15 +79,19 @@ async fn state_after(
     Ok(row.map(|row| row.after))
 }
 
-/// The events of a state whose types are wanted.
+/// The events of a state: all of them, or all but the members.
 async fn state_of(
     view: &RoomView<'_>,
     root: Option<StateRoot>,
-    wanted: impl Fn(&str) -> bool,
+    members: Members,
 ) -> Result<Vec<Seen>, ReadError> {
     let Some(root) = root else { return Ok(Vec::new()) };
-    let state = view.rooms.states.list(view.snapshot, view.room_id, root, None).await?;
-    let state = state.into_iter().filter(|(key, _)| wanted(&key.event_type));
-    let numbers: Vec<u64> = state.map(|(_, number)| number).collect();
+    let numbers = match members {
+        Members::All => {
+            let state = view.rooms.states.list(view.snapshot, view.room_id, root, None).await?;
+            state.into_iter().map(|(_, number)| number).collect()
+        }
+        Members::Senders => view.state_without_members(root).await?,
+    };
     view.state_events(&numbers).await
 }

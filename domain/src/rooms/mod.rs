@@ -20,6 +20,7 @@ pub mod invite;
 pub mod join;
 pub mod kick;
 pub mod knock;
+mod lazy_state;
 pub mod leave;
 pub mod members;
 pub mod membership;

@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use millrace_model::filter::EventFilter;
-use millrace_store::{
-    Read, Scan, Snapshot, rows::room::RoomHead, state_tree::StateRoot, tables::CURRENT_STATE,
-};
+use millrace_store::{Snapshot, state_tree::StateRoot};
 use ruma::{OwnedUserId, RoomId, events::TimelineEventType};
 
 use super::{SyncError, lazy::Sent};
@@ -42,7 +40,7 @@ pub async fn read(
     view: &RoomView<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<Vec<Seen>, SyncError> {
-    let (snapshot, room, head) = (view.snapshot, view.room_id, &view.head);
+    let (snapshot, room) = (view.snapshot, view.room_id);
     let mut numbers = match (wanted.old, &wanted.lazy) {
         (Some(old), lazy) => {
             changed(rooms, snapshot, room, (old, wanted.new), lazy.as_ref()).await?
@@ -51,7 +49,7 @@ pub async fn read(
             let all = rooms.states.list(snapshot, room, wanted.new, None).await?;
             all.into_iter().map(|(_, number)| number).collect()
         }
-        (None, Some(_)) => without_members(rooms, snapshot, (room, head), wanted.new).await?,
+        (None, Some(_)) => view.state_without_members(wanted.new).await?,
     };
     if let Some(lazy) = &wanted.lazy {
         let members = members(rooms, snapshot, room, wanted.new, &lazy.members).await?;
@@ -84,29 +82,6 @@ async fn changed(
         });
     }
     Ok(changes.into_iter().filter_map(|change| change.new).collect())
-}
-
-/// The state but for its members: read from the flat current state, so that a room of 100,000
-/// members costs no more than one of ten, then put right by what differs.
-async fn without_members(
-    rooms: &Rooms,
-    snapshot: &Snapshot,
-    (room, head): (&RoomId, &RoomHead),
-    root: StateRoot,
-) -> Result<Vec<u64>, SyncError> {
-    let before = Scan::all().before(MEMBER);
-    let after = Scan::all().from("m.room.member\u{1}");
-    let mut state = snapshot.scan(&CURRENT_STATE, room, before).await?;
-    state.extend(snapshot.scan(&CURRENT_STATE, room, after).await?);
-    for change in rooms.states.diff(snapshot, room, head.root, root).await? {
-        if change.key.event_type == MEMBER {
-            continue;
-        }
-        let key = (change.key.event_type, change.key.state_key);
-        state.retain(|(other, _)| *other != key);
-        state.extend(change.new.map(|number| (key, number)));
-    }
-    Ok(state.into_iter().map(|(_, number)| number).collect())
 }
 
 async fn members(
