@@ -50,7 +50,7 @@ start beside lifted
   -target "synapse=$SYNAPSE_URL,secret=$SYNAPSE_SECRET,pidfile=$SYNAPSE_PIDFILE,version=Synapse" \
   -target "$millrace_target" \
   -run send-1,send-par,deliver,initial-sync,incremental-sync,ephemeral \
-  -sends 300 -par-sends 600 -deliver-k 100 -deliver-events 20 -sync-rooms 40 -incremental 300 -ephemeral 1000
+  -sends 300 -par-sends 600 -deliver-k 100 -deliver-events 20 -sync-rooms 40 -incremental 1000 -ephemeral 1000
 stop
 
 # Idle long-polls, with the default configuration: one process makes the users, a fresh one is measured.
