@@ -49,7 +49,8 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
     let mut looked_at = 0;
     loop {
         let missing = wanted.limit.saturating_sub(timeline.events.len());
-        let batch = (missing + 1).clamp(2, LOOKED_AT_MAX - looked_at);
+        // At least two: `clamp` would panic where less is left than that.
+        let batch = (missing + 1).min(LOOKED_AT_MAX - looked_at).max(2);
         let scan = Scan::all().from((wanted.first_new, i32::MIN)).before(timeline.start);
         let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.reverse().limit(batch)).await?;
         let exhausted = rows.len() < batch;
