@@ -14,6 +14,10 @@ use millrace_domain::{
     unread::Unreads,
     user_directory::UserDirectory,
 };
+use millrace_federation::{
+    Federation, Transport,
+    http::{HttpSetupError, HttpTransport},
+};
 use millrace_store::{
     Limits, Store,
     engine::{RocksEngine, RocksOptions},
@@ -48,6 +52,8 @@ pub struct Parts {
     pub env: Env,
     /// Rooms, their events and state.
     pub rooms: RoomsPart,
+    /// Other servers.
+    pub federation: Federation,
     /// Who types.
     pub typing: Arc<Typing>,
     /// Users by name.
@@ -108,6 +114,9 @@ pub enum StartError {
     /// The signing key cannot be had.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Other servers cannot be asked.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
 }
 
 impl App {
@@ -123,17 +132,20 @@ impl App {
         let key_file = config.server.signing_key_path.as_deref();
         let identity = identity::load(&store, random.clone(), &name, key_file).await?;
         let (clock, identity) = (Arc::new(SystemClock), Arc::new(identity));
-        Ok(Self::build(config, Env { store, clock, random, identity }, shutdown).await?)
+        let transport = Arc::new(HttpTransport::new()?);
+        let env = Env { store, clock, random, identity };
+        Ok(Self::build(config, env, transport, shutdown).await?)
     }
 
-    /// Builds the server on a given world: what tests start from. It ends its long requests on
-    /// `shutdown`.
+    /// Builds the server on a given world, in which `transport` leads to the other servers: what
+    /// tests start from. It ends its long requests on `shutdown`.
     ///
     /// # Errors
     /// Where the store cannot be read or written.
     pub async fn build(
         config: &Config,
         env: Env,
+        transport: Arc<dyn Transport>,
         shutdown: Shutdown,
     ) -> Result<Self, millrace_store::Error> {
         let hashes_at_once = std::thread::available_parallelism().map_or(1, usize::from);
@@ -159,6 +171,7 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
+            federation: Federation::new(rooms.clone(), transport),
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -309,6 +322,7 @@ macro_rules! parts {
 parts! {
     env: Env,
     rooms: RoomsPart,
+    federation: Federation,
     typing: Arc<Typing>,
     user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,

@@ -10,6 +10,7 @@ pub mod client_api;
 pub mod commands;
 pub mod config;
 mod departures;
+pub(crate) mod federation_api;
 pub mod identity;
 pub mod serve;
 pub mod shutdown;

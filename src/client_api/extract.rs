@@ -58,20 +58,43 @@ where
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let (mut parts, body) = request.into_parts();
-        let path = path_arguments(&mut parts).await?;
-        let body = if matches!(parts.method, Method::GET | Method::HEAD) {
-            Bytes::new() // No endpoint reads a body here; ours would be read for nothing.
-        } else {
-            // Not every type of ruma's takes an empty body for an empty object.
-            let body = json_object(&parts, body, RequestLimits::from_ref(state)).await?;
-            if body.is_empty() { Bytes::from_static(b"{}") } else { body }
-        };
-        let arguments: Vec<&str> = path.iter().flatten().map(|(_, value)| value).collect();
+        receive(request, RequestLimits::from_ref(state)).await?.parse().map(Self)
+    }
+}
+
+/// A whole request, its body of bearable size and depth.
+pub(crate) struct Received {
+    request: http::Request<Bytes>,
+    path: Option<RawPathParams>,
+}
+
+/// Takes in the whole of a request.
+pub(crate) async fn receive(request: Request, limits: RequestLimits) -> Result<Received, ApiError> {
+    let (mut parts, body) = request.into_parts();
+    let path = path_arguments(&mut parts).await?;
+    let body = if matches!(parts.method, Method::GET | Method::HEAD) {
+        Bytes::new() // No endpoint reads a body here; ours would be read for nothing.
+    } else {
+        json_object(&parts, body, limits).await?
+    };
+    Ok(Received { request: http::Request::from_parts(parts, body), path })
+}
+
+impl Received {
+    /// The request as it was sent, which is what a signature covers.
+    pub fn as_sent(&self) -> &http::Request<Bytes> {
+        &self.request
+    }
+
+    /// The request as ruma's type.
+    pub fn parse<T: IncomingRequest>(self) -> Result<T, ApiError> {
+        let arguments: Vec<&str> = self.path.iter().flatten().map(|(_, value)| value).collect();
         refuse_long_arguments::<T>(&arguments)?;
-        let json = if body.is_empty() { b"{}" } else { &*body };
-        T::try_from_http_request(http::Request::from_parts(parts, json), &arguments)
-            .map(Self)
+        // Not every type of ruma's takes an empty body for an empty object.
+        let request =
+            self.request.map(|body| if body.is_empty() { Bytes::from_static(b"{}") } else { body });
+        let (parts, body) = request.into_parts();
+        T::try_from_http_request(http::Request::from_parts(parts, &*body), &arguments)
             .map_err(ApiError::from)
     }
 }

@@ -1,4 +1,4 @@
-//! All routes of the client-server API, and what is true of every answer.
+//! All routes, and what is true of every answer.
 
 use std::{any::Any, collections::BTreeSet};
 
@@ -20,9 +20,12 @@ use super::{
     receipts, register, relations, reports, room_directory, room_state, send, spaces,
     synapse_admin, sync, to_device, typing, user_directory,
 };
-use crate::app::App;
+use crate::{
+    app::App,
+    federation_api::{self, authenticate::Signed},
+};
 
-/// The whole client-server API, ready to be served.
+/// The client-server and the server-server API, ready to be served.
 pub fn router(app: App) -> Router {
     let families = Router::new()
         .merge(account::routes())
@@ -52,7 +55,8 @@ pub fn router(app: App) -> Router {
         .merge(to_device::routes())
         .merge(typing::routes())
         .merge(user_directory::routes())
-        .merge(synapse_admin::routes());
+        .merge(synapse_admin::routes())
+        .merge(federation_api::routes());
     finish(families).with_state(app)
 }
 
@@ -89,7 +93,7 @@ impl<S: Clone + Send + Sync + 'static> MatrixRouter<S> for Router<S> {
     }
 }
 
-/// A handler whose last argument is a [`Matrix`] request.
+/// A handler whose last argument is a [`Matrix`] or a [`Signed`] request.
 pub(crate) trait Endpoint<A, S>: Handler<A, S> {
     /// The request type that names the endpoint.
     type Request: IncomingRequest;
@@ -97,9 +101,13 @@ pub(crate) trait Endpoint<A, S>: Handler<A, S> {
 
 macro_rules! endpoint {
     ($($argument:ident),*) => {
-        impl<H, S, M, R, $($argument),*> Endpoint<(M, $($argument,)* Matrix<R>,), S> for H
+        endpoint!(Matrix: $($argument),*);
+        endpoint!(Signed: $($argument),*);
+    };
+    ($last:ident: $($argument:ident),*) => {
+        impl<H, S, M, R, $($argument),*> Endpoint<(M, $($argument,)* $last<R>,), S> for H
         where
-            H: Handler<(M, $($argument,)* Matrix<R>,), S>,
+            H: Handler<(M, $($argument,)* $last<R>,), S>,
             R: IncomingRequest,
         {
             type Request = R;

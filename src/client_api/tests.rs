@@ -10,6 +10,7 @@ use axum::{
 };
 use http::{Method, Request, StatusCode};
 use millrace_domain::Env;
+use millrace_federation::http::HttpTransport;
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
@@ -71,7 +72,8 @@ async fn app(config: &Config) -> App {
     let random = Arc::new(SystemRandom);
     let identity = Arc::new(identity::load(&store, random.clone(), name, None).await.unwrap());
     let env = Env { store, clock: Arc::new(SystemClock), random, identity };
-    App::build(config, env, Shutdown::default()).await.unwrap()
+    let transport = Arc::new(HttpTransport::new().unwrap());
+    App::build(config, env, transport, Shutdown::default()).await.unwrap()
 }
 
 async fn whole() -> Router {

@@ -131,7 +131,14 @@ impl Client {
         if let Some(session) = &self.session {
             request = request.header(header::AUTHORIZATION, format!("Bearer {}", session.token));
         }
-        let request = request.body(body).expect("a valid path");
+        self.request(request.body(body).expect("a valid path")).await
+    }
+
+    /// Any request, as it is.
+    ///
+    /// # Panics
+    /// If the answer breaks off.
+    pub async fn request(&self, request: Request<Body>) -> Answer {
         let response =
             self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         let (parts, body) = response.into_parts();

@@ -3,11 +3,13 @@
 //! Start at [`TestServer::start`]. A dev-dependency only.
 
 mod client;
+mod network;
 mod server;
 mod world;
 
 pub use self::{
     client::{Answer, Client},
+    network::Network,
     server::TestServer,
     world::{SeededRandom, TestClock},
 };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, extract::FromRef};
 use millrace::{
     app::App,
     client_api::router::router,
@@ -11,6 +11,7 @@ use millrace::{
     shutdown::{self, ShutdownTrigger},
 };
 use millrace_domain::Env;
+use millrace_federation::{Federation, Transport};
 use millrace_store::{
     Limits, Store,
     engine::{Engine, MemoryEngine},
@@ -18,6 +19,7 @@ use millrace_store::{
 
 use crate::{
     client::Client,
+    network::Network,
     world::{SeededRandom, TestClock},
 };
 
@@ -30,6 +32,8 @@ pub struct TestServer {
     pub router: Router,
     /// What operations of the domain take, for tests that look below the API.
     pub env: Env,
+    /// Other servers, as this one asks them.
+    pub federation: Federation,
     /// The server's clock.
     pub clock: TestClock,
     /// Ends long requests.
@@ -60,11 +64,39 @@ impl TestServer {
         Self::start_on(Arc::new(MemoryEngine::new()), config, TestClock::default()).await
     }
 
-    /// A server on a given engine and clock: what a restart is.
+    /// A new server, named `name`, that other servers of `network` can reach, and it them.
+    ///
+    /// # Panics
+    /// If `name` is no server name.
+    pub async fn start_in(network: &Network, name: &str) -> Self {
+        let mut config = Self::config();
+        config.server.server_name = name.to_owned();
+        let engine = Arc::new(MemoryEngine::new());
+        let transport = network.transport(name);
+        let server = Self::start_between(engine, &config, network.clock.clone(), transport).await;
+        network.enter(name, server.router.clone());
+        server
+    }
+
+    /// A server on a given engine and clock, alone in the world: what a restart is.
     ///
     /// # Panics
     /// If the engine's content cannot be used.
     pub async fn start_on(engine: Arc<dyn Engine>, config: &Config, clock: TestClock) -> Self {
+        let transport = Network::default().transport(&config.server.server_name);
+        Self::start_between(engine, config, clock, transport).await
+    }
+
+    /// A server on a given engine and clock that reaches others over `transport`.
+    ///
+    /// # Panics
+    /// If the engine's content cannot be used.
+    pub async fn start_between(
+        engine: Arc<dyn Engine>,
+        config: &Config,
+        clock: TestClock,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
         let name = config.server.name().expect("a valid server name");
         let store = Store::open(engine, &name, Limits::default()).await.expect("the store opens");
         // After a restart it must not begin again: what was drawn before is in use.
@@ -74,9 +106,10 @@ impl TestServer {
         let identity = Arc::new(identity.expect("the store keeps a key"));
         let env = Env { store, clock: Arc::new(clock.clone()), random, identity };
         let (shutdown, stopping) = shutdown::channel();
-        let app = App::build(config, env.clone(), stopping).await;
-        let router = router(app.expect("the store can be written"));
-        Self { router, env, clock, shutdown }
+        let app = App::build(config, env.clone(), transport, stopping).await;
+        let app = app.expect("the store can be written");
+        let (federation, router) = (Federation::from_ref(&app), router(app));
+        Self { router, env, federation, clock, shutdown }
     }
 
     /// Ends long requests and closes the store, so that the engine can be used again.

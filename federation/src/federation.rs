@@ -1,0 +1,42 @@
+//! What all that concerns other servers stands on.
+
+use std::{ops::Deref, sync::Arc};
+
+use millrace_domain::{Env, rooms::Rooms};
+
+use crate::{keyring::Keyring, peers::Peers, transport::Transport};
+
+/// Our side of the federation. Clones are cheap.
+#[derive(Clone)]
+pub struct Federation(Arc<FederationParts>);
+
+/// What operations of this crate take.
+pub struct FederationParts {
+    /// Store, clock, randomness, identity.
+    pub env: Env,
+    /// Rooms, their events and state.
+    pub rooms: Rooms,
+    /// Other servers, to ask them.
+    pub peers: Peers,
+    /// Keys of other servers, to check what they say.
+    pub keyring: Keyring,
+}
+
+impl Federation {
+    /// Joins the federation over `transport`.
+    #[must_use]
+    pub fn new(rooms: Rooms, transport: Arc<dyn Transport>) -> Self {
+        let env = rooms.env.clone();
+        let peers = Peers::new(env.clone(), transport);
+        let keyring = Keyring::new(env.clone(), peers.clone());
+        Self(Arc::new(FederationParts { env, rooms, peers, keyring }))
+    }
+}
+
+impl Deref for Federation {
+    type Target = FederationParts;
+
+    fn deref(&self) -> &FederationParts {
+        &self.0
+    }
+}

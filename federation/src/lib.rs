@@ -1,0 +1,18 @@
+//! What servers say to each other: asking others, checking what they say, and telling them what
+//! happened here (spec: Server-Server API).
+//!
+//! Start at [`Federation`]. What others ask of us comes in through `src/federation_api` of the binary,
+//! whose handlers call operations here and in the domain. Never here: HTTP handlers, room rules.
+
+mod federation;
+pub mod http;
+pub mod keyring;
+pub mod peers;
+pub mod signing;
+pub mod transport;
+
+pub use self::{
+    federation::{Federation, FederationParts},
+    peers::{PeerError, Peers},
+    transport::Transport,
+};

@@ -1,0 +1,202 @@
+//! Typed requests to other servers, signed, with typed answers.
+
+use std::{borrow::Cow, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use millrace_domain::Env;
+use ruma::{
+    OwnedServerName, ServerName,
+    api::{
+        EndpointError, IncomingResponse, IncomingResponseExt, MatrixVersion, OutgoingBody,
+        OutgoingRequest, SupportedVersions,
+        error::{Error as MatrixError, FromHttpResponseError},
+        federation::authentication::ServerSignatures,
+        path_builder::{PathBuilder, SinglePath, VersionHistory},
+    },
+};
+
+use crate::{
+    signing::{self, SignError},
+    transport::{ExchangeLimits, Transport, TransportError},
+};
+
+/// Why another server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// That is us: a server never asks itself over the network.
+    #[error("a server does not ask itself")]
+    Ourselves,
+    /// The request could not be made.
+    #[error("the request cannot be made: {0}")]
+    Request(String),
+    /// No answer came.
+    #[error("{server}: {source}")]
+    Transport {
+        /// Who was asked.
+        server: OwnedServerName,
+        /// Why there is no answer.
+        source: TransportError,
+    },
+    /// The server refused.
+    #[error("{server} answered {error}")]
+    Refused {
+        /// Who was asked.
+        server: OwnedServerName,
+        /// The HTTP status.
+        status: StatusCode,
+        /// The Matrix error.
+        error: Box<MatrixError>,
+    },
+    /// The answer is not of the form that the specification says.
+    #[error("{server} sent an answer that cannot be read: {reason}")]
+    Unreadable {
+        /// Who was asked.
+        server: OwnedServerName,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl From<SignError> for PeerError {
+    fn from(error: SignError) -> Self {
+        Self::Request(error.to_string())
+    }
+}
+
+/// How ruma's paths are chosen between servers: by what the newest specification says.
+pub trait FederationPath: PathBuilder {
+    /// What the path builder needs.
+    fn input() -> Self::Input<'static>;
+}
+
+impl FederationPath for SinglePath {
+    fn input() {}
+}
+
+impl FederationPath for VersionHistory {
+    fn input() -> Cow<'static, SupportedVersions> {
+        let versions = [MatrixVersion::V1_1, MatrixVersion::V1_19].into();
+        Cow::Owned(SupportedVersions { versions, features: [].into() })
+    }
+}
+
+/// The other servers, as we ask them. Clones are cheap.
+#[derive(Clone)]
+pub struct Peers {
+    env: Env,
+    transport: Arc<dyn Transport>,
+}
+
+impl Peers {
+    /// Asks in the name of `env`'s identity, over `transport`.
+    #[must_use]
+    pub fn new(env: Env, transport: Arc<dyn Transport>) -> Self {
+        Self { env, transport }
+    }
+
+    /// Sends a signed request and waits for its answer, within the default limits.
+    ///
+    /// # Errors
+    /// Where no answer came, or a refusal, or one that cannot be read.
+    pub async fn ask<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures>,
+        R::PathBuilder: FederationPath,
+    {
+        self.ask_within(server, request, ExchangeLimits::default()).await
+    }
+
+    /// As [`Peers::ask`], within limits of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Peers::ask`].
+    pub async fn ask_within<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        limits: ExchangeLimits,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures>,
+        R::PathBuilder: FederationPath,
+    {
+        let mut request = to_http(request)?;
+        signing::sign(&mut request, &self.env.identity, server)?;
+        self.exchange(server, request, limits).await
+    }
+
+    /// Sends a request that needs no signature, such as one for keys.
+    ///
+    /// # Errors
+    /// As [`Peers::ask`].
+    pub async fn ask_unsigned<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+    ) -> Result<R::IncomingResponse, PeerError>
+    where
+        R: OutgoingRequest,
+        R::PathBuilder: FederationPath,
+    {
+        self.exchange(server, to_http(request)?, ExchangeLimits::default()).await
+    }
+
+    async fn exchange<A: IncomingResponse>(
+        &self,
+        server: &ServerName,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<A, PeerError> {
+        if server == self.env.identity.name {
+            return Err(PeerError::Ourselves);
+        }
+        let response = self.transport.exchange(server, request, limits).await;
+        let response = response
+            .map_err(|source| PeerError::Transport { server: server.to_owned(), source })?;
+        read(server, &response)
+    }
+}
+
+fn to_http<R>(request: R) -> Result<Request<Bytes>, PeerError>
+where
+    R: OutgoingRequest,
+    R::PathBuilder: FederationPath,
+{
+    let cannot = |error: &dyn std::fmt::Display| PeerError::Request(error.to_string());
+    let (mut parts, body) = request
+        .try_into_http_request_inner("", R::PathBuilder::input())
+        .map_err(|error| cannot(&error))?
+        .into_parts();
+    if let Some(content_type) = body.content_type() {
+        parts.headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+    }
+    let body: Vec<u8> = body.try_into_buf().map_err(|error| cannot(&error.into()))?;
+    Ok(Request::from_parts(parts, body.into()))
+}
+
+fn read<A: IncomingResponse>(
+    server: &ServerName,
+    response: &http::Response<Bytes>,
+) -> Result<A, PeerError> {
+    let server = server.to_owned();
+    let status = response.status();
+    let mut borrowed = http::Response::new(&**response.body());
+    *borrowed.status_mut() = status;
+    *borrowed.headers_mut() = response.headers().clone();
+    if !status.is_success() {
+        let error = Box::new(MatrixError::from_http_response(borrowed));
+        return Err(PeerError::Refused { server, status, error });
+    }
+    A::try_from_http_response(borrowed).map_err(|error| {
+        let reason = match error {
+            FromHttpResponseError::Deserialization(error) => error.to_string(),
+            _ => "an error".to_owned(),
+        };
+        PeerError::Unreadable { server, reason }
+    })
+}

@@ -1,0 +1,16 @@
+//! The server-server API: what other servers ask of us. Thin handlers, one file for each family of
+//! endpoints (spec: Server-Server API).
+
+pub(crate) mod authenticate;
+mod keys;
+mod profiles;
+mod version;
+
+use axum::Router;
+
+use crate::app::App;
+
+/// All endpoints that other servers use.
+pub fn routes() -> Router<App> {
+    Router::new().merge(keys::routes()).merge(profiles::routes()).merge(version::routes())
+}
