@@ -53,7 +53,7 @@ pub const EVENT_NUMBERS: Table<OwnedRoomId, OwnedEventId, u64> = Table::new(12, 
 /// `number -> canonical JSON` of the event, as it was made or received.
 pub const EVENTS: Table<OwnedRoomId, u64, String> =
     Table::new(13, "events").in_family(Family::Bodies);
-/// `number -> EventHeader`.
+/// `number -> EventHeader`. Whoever changes one that is there raises `RoomHead::amended`.
 pub const EVENT_HEADERS: Table<OwnedRoomId, u64, EventHeader> = Table::new(14, "event_headers");
 /// `(type, state_key) -> number`: the current state, flat.
 pub const CURRENT_STATE: Table<OwnedRoomId, (String, String), u64> =

@@ -1,4 +1,10 @@
-//! Events by number. What is cached here never changes: redactions are applied by the reader.
+//! Events by number, remembered with what is known beside them.
+//!
+//! An event's body never changes, and redactions are applied by the reader: they are in the header,
+//! which does change. A remembered header cannot be stale, because it is only used where the room's
+//! head, read from the same snapshot as everything else, has the `amended` that it was read with:
+//! whoever changes a header raises that count in the same transaction ([`super::RoomTx`]), so
+//! between two snapshots with the same count, whichever is older, no header has changed.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,12 +15,12 @@ use millrace_model::{
     rules::{redaction, room_version},
 };
 use millrace_store::{
-    Read,
-    rows::room::EventHeader,
-    tables::{EVENT_HEADERS, EVENT_NUMBERS, EVENTS},
+    Read, Snapshot,
+    rows::room::{EventHeader, EventTransaction, RoomHead},
+    tables::{EVENT_HEADERS, EVENT_NUMBERS, EVENT_TXNS, EVENTS},
 };
 use parking_lot::Mutex;
-use ruma::{EventId, RoomId, RoomVersionId, room_version_rules::RoomVersionRules};
+use ruma::{EventId, RoomId, RoomVersionId, UserId, room_version_rules::RoomVersionRules};
 
 const SHARDS: usize = 16;
 
@@ -29,6 +35,11 @@ pub struct Event {
     pub client: ClientForm,
     /// The same once it is redacted, made when first asked for.
     redacted: OnceLock<Redacted>,
+    /// What was last known beside it, and how often the room's headers had been amended by then.
+    header: Mutex<Option<(u64, Arc<EventHeader>)>>,
+    /// The request that made it, if one of its sender's devices did; written with the event and
+    /// never changed.
+    txn: OnceLock<Option<EventTransaction>>,
 }
 
 /// What is left of an event once it is redacted.
@@ -44,7 +55,21 @@ impl Event {
     /// An event and its client form.
     #[must_use]
     pub fn new(number: u64, pdu: Pdu, rules: &RoomVersionRules) -> Self {
-        Self { number, client: ClientForm::new(&pdu, rules), pdu, redacted: OnceLock::new() }
+        let client = ClientForm::new(&pdu, rules);
+        let (redacted, header, txn) = Default::default();
+        Self { number, pdu, client, redacted, header, txn }
+    }
+
+    /// The request by which one of its sender's devices sent it, if that is known: see
+    /// [`Events::load_transactions`].
+    #[must_use]
+    pub fn transaction(&self) -> Option<&EventTransaction> {
+        self.txn.get().and_then(Option::as_ref)
+    }
+
+    fn header_at(&self, amended: u64) -> Option<Arc<EventHeader>> {
+        let known = self.header.lock();
+        known.as_ref().filter(|(at, _)| *at == amended).map(|(_, header)| Arc::clone(header))
     }
 
     /// What is left of it once it is redacted.
@@ -153,6 +178,65 @@ impl Events {
         Ok(events.into_iter().flatten().collect())
     }
 
+    /// As [`Events::load`], each with its header, at a snapshot in which the room has `head`.
+    ///
+    /// # Errors
+    /// As [`Events::load`].
+    pub async fn load_with_headers(
+        &self,
+        snapshot: &Snapshot,
+        room: &RoomId,
+        head: &RoomHead,
+        numbers: &[u64],
+    ) -> Result<Vec<(Arc<Event>, Arc<EventHeader>)>, LoadError> {
+        let events = self.load(snapshot, room, &head.version, numbers).await?;
+        let known: Vec<_> = events.iter().map(|event| event.header_at(head.amended)).collect();
+        let unknown = || events.iter().zip(&known).filter(|(_, header)| header.is_none());
+        let absent: Vec<u64> = unknown().map(|(event, _)| event.number).collect();
+        let mut read = match absent.is_empty() {
+            true => Vec::new(),
+            false => snapshot.get_many(&EVENT_HEADERS, room, absent).await?,
+        }
+        .into_iter();
+        let mut both = Vec::with_capacity(events.len());
+        for (event, header) in events.into_iter().zip(known) {
+            let header = match header {
+                Some(header) => header,
+                None => {
+                    let missing =
+                        || LoadError::Missing { room: room.to_owned(), number: event.number };
+                    let header = Arc::new(read.next().flatten().ok_or_else(missing)?);
+                    *event.header.lock() = Some((head.amended, Arc::clone(&header)));
+                    header
+                }
+            };
+            both.push((event, header));
+        }
+        Ok(both)
+    }
+
+    /// Makes sure of [`Event::transaction`] for events that one user sent.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn load_transactions(
+        &self,
+        snapshot: &Snapshot,
+        sender: &UserId,
+        events: impl Iterator<Item = &Event>,
+    ) -> millrace_store::Result<()> {
+        let unknown: Vec<_> = events.filter(|event| event.txn.get().is_none()).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let ids = unknown.iter().map(|event| &event.pdu.event_id);
+        let rows = snapshot.get_many(&EVENT_TXNS, sender, ids).await?;
+        for (event, row) in unknown.iter().zip(rows) {
+            event.txn.get_or_init(|| row);
+        }
+        Ok(())
+    }
+
     /// One event by its number.
     ///
     /// # Errors
@@ -194,7 +278,8 @@ impl Events {
 }
 
 fn size(event: &Event) -> usize {
-    event.pdu.json().len() * 2 + event.client.size_bytes() + size_of::<Event>()
+    let known = size_of::<EventHeader>() + event.pdu.event_id.as_str().len();
+    event.pdu.json().len() * 2 + event.client.size_bytes() + size_of::<Event>() + known
 }
 
 /// The number and header of an event of a room, if the room has it.

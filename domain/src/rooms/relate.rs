@@ -18,7 +18,7 @@ use super::{AppendError, Event, RoomTx, events};
 
 impl RoomTx<'_> {
     /// Writes what an event relates to, if the room has that.
-    pub(super) async fn write_relations(&self, event: &Event) -> Result<(), AppendError> {
+    pub(super) async fn write_relations(&mut self, event: &Event) -> Result<(), AppendError> {
         let Some(relates_to) = RelatesTo::of(&event.pdu) else { return Ok(()) };
         let (tx, room, parent_id) = (self.tx, &self.room_id, &*relates_to.parent);
         let Some(number) = tx.get(&EVENT_NUMBERS, room, parent_id).await? else { return Ok(()) };
@@ -42,13 +42,13 @@ impl RoomTx<'_> {
         Ok(())
     }
 
-    fn mark_related(&self, number: u64, mut header: EventHeader, aggregated: bool) {
+    fn mark_related(&mut self, number: u64, mut header: EventHeader, aggregated: bool) {
         if header.related && (header.aggregated || !aggregated) {
             return;
         }
         header.related = true;
         header.aggregated |= aggregated;
-        self.tx.put(&EVENT_HEADERS, &self.room_id, number, &header);
+        self.amend(number, &header);
     }
 
     async fn grow_thread(&self, root: &EventId, event: &Event) -> Result<(), AppendError> {
@@ -79,7 +79,7 @@ impl RoomTx<'_> {
 
     /// Marks what a redaction redacts, where its sender may (spec: Room version 3, Handling
     /// redactions).
-    pub(super) async fn write_redaction(&self, event: &Event) -> Result<(), AppendError> {
+    pub(super) async fn write_redaction(&mut self, event: &Event) -> Result<(), AppendError> {
         let Some(target) = &event.pdu.redacts else { return Ok(()) };
         let found = events::find(self.tx, &self.room_id, target).await?;
         let Some((number, mut header)) = found else { return Ok(()) };
@@ -89,7 +89,7 @@ impl RoomTx<'_> {
             && redaction::applies(&event.pdu, &target.pdu, &levels, self.rules)
         {
             header.redacted_by = Some(event.number);
-            self.tx.put(&EVENT_HEADERS, &self.room_id, number, &header);
+            self.amend(number, &header);
             self.break_relation(&target, &header).await?;
         }
         Ok(())

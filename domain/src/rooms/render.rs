@@ -4,11 +4,7 @@ use std::{fmt::Write, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
 use millrace_model::{ClientForm, client_event::RoomIdField};
-use millrace_store::{
-    Read,
-    rows::room::{EventHeader, EventTransaction},
-    tables::{EVENT_HEADERS, EVENT_TXNS},
-};
+use millrace_store::rows::room::{EventHeader, EventTransaction};
 use ruma::{OwnedUserId, events::room::member::MembershipState};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
@@ -22,12 +18,8 @@ use crate::accounts::find_deactivation;
 
 /// What the `unsigned` of several events refers to, read at once.
 struct Referred {
-    /// Redactions, and the state events that others replaced.
-    events: FxHashMap<u64, Arc<Event>>,
-    /// Headers of the replaced state events: they may be redacted too.
-    replaced: FxHashMap<u64, EventHeader>,
-    /// For each event rendered, the request that made it, where the viewer's device did.
-    txns: Vec<Option<EventTransaction>>,
+    /// Redactions, and the state events that others replaced: they may be redacted too.
+    events: FxHashMap<u64, (Arc<Event>, Arc<EventHeader>)>,
     /// For each event rendered, its `m.relations`.
     relations: Vec<Option<String>>,
     /// Senders whose accounts were erased, among those of events that the viewer was not there for.
@@ -100,41 +92,28 @@ impl RoomView<'_> {
     }
 
     async fn refer(&self, seen: &[Seen]) -> Result<Referred, ReadError> {
-        let replaced: Vec<u64> = seen.iter().filter_map(|seen| seen.header.replaces).collect();
-        let redactions = seen.iter().filter_map(|seen| seen.header.redacted_by);
-        let numbers: Vec<u64> = redactions.chain(replaced.iter().copied()).collect();
-        let events = self.load_events(&numbers).await?;
-        let headers =
-            self.snapshot.get_many(&EVENT_HEADERS, self.room_id, replaced.iter().copied()).await?;
-        let headers = headers.into_iter().flatten();
+        let numbers = seen.iter().flat_map(|seen| [seen.header.redacted_by, seen.header.replaces]);
+        let numbers: Vec<u64> = numbers.flatten().collect();
+        let events = self.load(&numbers).await?;
+        let sent = seen.iter().filter(|seen| self.is_own(seen)).map(|seen| &*seen.event);
+        self.rooms.events.load_transactions(self.snapshot, &self.viewer.user, sent).await?;
         Ok(Referred {
             events: numbers.into_iter().zip(events).collect(),
-            replaced: replaced.into_iter().zip(headers).collect(),
-            txns: self.transactions(seen).await?,
             relations: self.bundles(seen).await?,
             erased: self.erased_senders(seen).await?,
         })
     }
 
-    async fn transactions(
-        &self,
-        seen: &[Seen],
-    ) -> Result<Vec<Option<EventTransaction>>, ReadError> {
-        let mut txns = vec![None; seen.len()];
-        let Some(device) = &self.viewer.device else { return Ok(txns) };
-        let own =
-            |seen: &Seen| seen.membership.is_some() && seen.event.pdu.sender == self.viewer.user;
-        let places: Vec<usize> =
-            seen.iter().enumerate().filter(|(_, seen)| own(seen)).map(|(at, _)| at).collect();
-        if places.is_empty() {
-            return Ok(txns);
-        }
-        let ids = places.iter().map(|at| &*seen[*at].event.pdu.event_id);
-        let rows = self.snapshot.get_many(&EVENT_TXNS, &self.viewer.user, ids).await?;
-        for (at, row) in places.into_iter().zip(rows) {
-            txns[at] = row.filter(|row| row.device == *device);
-        }
-        Ok(txns)
+    /// Whether it is part of the history of the viewer, who sent it.
+    fn is_own(&self, seen: &Seen) -> bool {
+        let sender = &seen.event.pdu.sender;
+        self.viewer.device.is_some() && seen.membership.is_some() && *sender == self.viewer.user
+    }
+
+    /// The request by which the viewer's device sent the event.
+    fn own_transaction<'e>(&self, seen: &'e Seen) -> Option<&'e EventTransaction> {
+        let txn = seen.event.transaction().filter(|_| self.is_own(seen))?;
+        (Some(&txn.device) == self.viewer.device.as_ref()).then_some(txn)
     }
 
     fn age_ms(&self, event: &Event) -> u64 {
@@ -153,12 +132,12 @@ impl RoomView<'_> {
         if let Some(membership) = &seen.membership {
             push(&mut text, "membership", membership);
         }
-        if let Some(txn) = &referred.txns[place] {
+        if let Some(txn) = self.own_transaction(seen) {
             push(&mut text, "transaction_id", &txn.id);
         }
         self.push_replaced(&mut text, seen, referred)?;
         let redaction = seen.header.redacted_by.and_then(|number| referred.events.get(&number));
-        if let Some(redaction) = redaction {
+        if let Some((redaction, _)) = redaction {
             text.push_str(",\"redacted_because\":");
             let unsigned = format!("{{\"age\":{}}}", self.age_ms(redaction));
             redaction.client.write_to(&mut text, Some(&unsigned), RoomIdField::Present);
@@ -181,8 +160,7 @@ impl RoomView<'_> {
         referred: &Referred,
     ) -> Result<(), ReadError> {
         let Some(number) = seen.header.replaces else { return Ok(()) };
-        let header = referred.replaced.get(&number);
-        let Some((event, header)) = referred.events.get(&number).zip(header) else { return Ok(()) };
+        let Some((event, header)) = referred.events.get(&number) else { return Ok(()) };
         let content = match header.redacted_by {
             Some(_) => event.redacted(self.rules)?.pdu.content.get(),
             None => event.pdu.content.get(),
@@ -264,6 +242,31 @@ mod tests {
         let because = &seen["unsigned"]["redacted_because"];
         assert_eq!(because["event_id"], redaction.as_str());
         assert_eq!(because["redacts"], secret.as_str());
+    }
+
+    #[tokio::test]
+    async fn a_remembered_header_serves_only_snapshots_with_the_same_redactions_and_relations() {
+        let room = TestRoom::with_visibility("shared").await;
+        let said = room.say("alice", "secret").await;
+        let snapshot = || room.rooms.env.store.snapshot();
+        let plain = snapshot();
+        room.seen_at(&plain, &viewer("alice"), &said).await.unwrap();
+        room.relate("alice", &said, "m.replace").await;
+        let edited = snapshot();
+        room.say("alice", "something else").await;
+        room.redact("alice", &said).await;
+        let redacted = snapshot();
+        // Readers of each snapshot overtake each other in every order.
+        for (first, second) in [(&plain, &redacted), (&redacted, &edited), (&edited, &plain)] {
+            for at in [first, second, first] {
+                let seen = room.seen_at(at, &viewer("alice"), &said).await.unwrap();
+                let is_redacted = at.view() == redacted.view();
+                assert_eq!(seen["content"].get("body").is_none(), is_redacted);
+                assert_eq!(seen["unsigned"].get("redacted_because").is_some(), is_redacted);
+                let is_edited = seen["unsigned"]["m.relations"].get("m.replace").is_some();
+                assert_eq!(is_edited, at.view() == edited.view());
+            }
+        }
     }
 
     #[tokio::test]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use millrace_model::rules::{power_levels::PowerLevels, room_version};
 use millrace_store::{
     Read, Tx,
-    rows::room::{Member, RoomHead},
+    rows::room::{EventHeader, Member, RoomHead},
     state_tree::StateRoot,
-    tables::{CURRENT_STATE, MEMBERS, ROOM_HEAD},
+    tables::{CURRENT_STATE, EVENT_HEADERS, MEMBERS, ROOM_HEAD},
 };
 use ruma::{
     OwnedRoomId, RoomId, RoomVersionId, UserId, events::room::member::MembershipState,
@@ -88,6 +88,7 @@ impl<'a> RoomTx<'a> {
             root: StateRoot::EMPTY,
             joined: 0,
             invited: 0,
+            amended: 0,
         };
         Self::with_head(tx, rooms, room_id, head, numbers)
     }
@@ -108,6 +109,13 @@ impl<'a> RoomTx<'a> {
     /// Writes the head. Without it the transaction is refused.
     pub fn finish(self) {
         self.tx.put(&ROOM_HEAD, &self.room_id, (), &self.head);
+    }
+
+    /// Changes the header of an event that was stored before. Nothing else may: that the room's head
+    /// counts such changes is what lets headers be remembered.
+    pub(super) fn amend(&mut self, number: u64, header: &EventHeader) {
+        self.head.amended += 1;
+        self.tx.put(&EVENT_HEADERS, &self.room_id, number, header);
     }
 
     /// One of the room's events.

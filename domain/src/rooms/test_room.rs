@@ -1,6 +1,7 @@
 //! A room for tests, made by appending events.
 
 use futures::FutureExt;
+use millrace_store::Snapshot;
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
     events::TimelineEventType,
@@ -128,8 +129,17 @@ impl TestRoom {
 
     /// What a viewer sees of an event, as JSON.
     pub async fn seen_by(&self, viewer: &Viewer, event: &ruma::EventId) -> Option<Value> {
-        let snapshot = self.rooms.env.store.snapshot();
-        let view = RoomView::open(&self.rooms, &snapshot, &self.id, viewer).await.unwrap().unwrap();
+        self.seen_at(&self.rooms.env.store.snapshot(), viewer, event).await
+    }
+
+    /// What a viewer sees of an event at a snapshot, as JSON.
+    pub async fn seen_at(
+        &self,
+        snapshot: &Snapshot,
+        viewer: &Viewer,
+        event: &ruma::EventId,
+    ) -> Option<Value> {
+        let view = RoomView::open(&self.rooms, snapshot, &self.id, viewer).await.unwrap().unwrap();
         let seen: Seen = view.find(event).await.unwrap()?;
         let raw = view.render_one(&seen, millrace_model::client_event::RoomIdField::Present);
         Some(serde_json::from_str(raw.await.unwrap().get()).unwrap())

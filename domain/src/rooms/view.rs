@@ -17,7 +17,7 @@ use millrace_store::{
     Read, Snapshot,
     rows::room::{EventHeader, RoomHead, TimelineRow, UserRoom},
     state_tree::StateRoot,
-    tables::{ACCOUNT_DATA, CURRENT_STATE, EVENT_HEADERS, ROOM_HEAD, TIMELINE, USER_ROOMS},
+    tables::{ACCOUNT_DATA, CURRENT_STATE, ROOM_HEAD, TIMELINE, USER_ROOMS},
 };
 use ruma::{
     DeviceId, OwnedDeviceId, OwnedUserId, RoomId, RoomVersionId, UserId,
@@ -118,7 +118,7 @@ pub struct Seen {
     /// The event.
     pub event: Arc<Event>,
     /// What is known beside it.
-    pub header: EventHeader,
+    pub header: Arc<EventHeader>,
     /// The viewer's membership at the event, its own change included; none for events that are
     /// shown as state and not as history.
     pub membership: Option<MembershipState>,
@@ -271,17 +271,16 @@ impl<'a> RoomView<'a> {
         Ok(loaded.map(|(event, header)| Seen { event, header, membership: None }).collect())
     }
 
-    async fn load(&self, numbers: &[u64]) -> Result<Vec<(Arc<Event>, EventHeader)>, ReadError> {
-        let headers =
-            self.snapshot.get_many(&EVENT_HEADERS, self.room_id, numbers.iter().copied()).await?;
-        let events = self.load_events(numbers).await?;
-        let missing =
-            |number: &u64| LoadError::Missing { room: self.room_id.to_owned(), number: *number };
-        let header_of =
-            |(header, number): (Option<EventHeader>, &u64)| header.ok_or_else(|| missing(number));
-        let headers =
-            headers.into_iter().zip(numbers).map(header_of).collect::<Result<Vec<_>, _>>()?;
-        Ok(events.into_iter().zip(headers).collect())
+    /// Events by number with their headers, in their order, unjudged.
+    pub(super) async fn load(
+        &self,
+        numbers: &[u64],
+    ) -> Result<Vec<(Arc<Event>, Arc<EventHeader>)>, LoadError> {
+        if numbers.is_empty() {
+            return Ok(Vec::new());
+        }
+        let events = &self.rooms.events;
+        events.load_with_headers(self.snapshot, self.room_id, &self.head, numbers).await
     }
 
     /// Events by number, in their order, unjudged.

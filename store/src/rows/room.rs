@@ -27,6 +27,10 @@ pub struct RoomHead {
     pub joined: u64,
     /// How many users are invited.
     pub invited: u64,
+    /// How often the header of an event that was stored before has changed. Two snapshots in which
+    /// it is the same have the same headers, as far as both have them.
+    #[serde(default)]
+    pub amended: u64,
 }
 
 /// One place of a room's timeline.
