@@ -1,7 +1,9 @@
 //! The form of an event that clients see (spec: Client-Server API, Room event format).
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedRoomId, events::TimelineEventType, room_version_rules::RoomVersionRules};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::pdu::Pdu;
 
@@ -75,11 +77,23 @@ impl ClientForm {
     }
 
     /// The event as raw JSON, with `unsigned` (the text of a JSON object) where there is any.
-    pub fn render(&self, unsigned: Option<&RawValue>, room_id: RoomIdField) -> Box<RawValue> {
+    pub fn render(&self, unsigned: Option<&str>, room_id: RoomIdField) -> Box<RawValue> {
         let mut text = String::new();
-        self.write_to(&mut text, unsigned.map(RawValue::get), room_id);
+        self.write_to(&mut text, unsigned, room_id);
         RawValue::from_string(text).expect("assembled from valid JSON")
     }
+}
+
+/// An event as servers exchange it, with its ID and the viewer's own `unsigned` (the text of a JSON
+/// object), for clients whose filter asks for that (`event_format`).
+pub fn federation_form(pdu: &Pdu, unsigned: &str) -> Box<RawValue> {
+    let mut fields: BTreeMap<String, &RawValue> =
+        serde_json::from_str(pdu.json()).expect("an event is a JSON object");
+    let unsigned = serde_json::from_str(unsigned).expect("assembled from valid JSON");
+    let event_id = to_raw_value(&pdu.event_id).expect("an ID has a JSON form");
+    fields.insert("unsigned".to_owned(), unsigned);
+    fields.insert("event_id".to_owned(), &event_id);
+    to_raw_value(&fields).expect("a map of texts to JSON has a JSON form")
 }
 
 fn push_content(open: &mut String, pdu: &Pdu, rules: &RoomVersionRules) {
@@ -137,7 +151,7 @@ mod tests {
         unsigned: Option<Value>,
         room: RoomIdField,
     ) -> Value {
-        let unsigned = unsigned.map(|value| RawValue::from_string(value.to_string()).unwrap());
+        let unsigned = unsigned.map(|value| value.to_string());
         let raw = ClientForm::new(pdu, rules).render(unsigned.as_deref(), room);
         serde_json::from_str(raw.get()).unwrap()
     }
@@ -154,6 +168,18 @@ mod tests {
                 "room_id": "!r:example.org", "sender": "@a:example.org", "type": "m.room.message",
             })
         );
+    }
+
+    #[test]
+    fn the_federation_form_has_all_that_was_signed_its_id_and_the_viewers_unsigned() {
+        let rules = RoomVersionRules::V11;
+        let pdu = pdu(json!({}), &rules);
+        let form = federation_form(&pdu, r#"{"age":9}"#);
+        let mut wanted: Value = serde_json::from_str(pdu.json()).unwrap();
+        assert_eq!(wanted["hashes"], json!({"sha256": "abc"}));
+        wanted["event_id"] = json!(pdu.event_id);
+        wanted["unsigned"] = json!({"age": 9});
+        assert_eq!(serde_json::from_str::<Value>(form.get()).unwrap(), wanted);
     }
 
     #[test]

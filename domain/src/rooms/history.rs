@@ -297,7 +297,7 @@ mod tests {
         let mut tokens = Vec::new();
         for n in 0..9 {
             let view = room.rooms.env.store.snapshot().view().clone();
-            tokens.push(FromToken::Sync(SyncToken { view, ephemeral: None }));
+            tokens.push(FromToken::Sync(SyncToken { view, to_device: 0, ephemeral: None }));
             room.say("alice", &format!("message {n}")).await;
         }
         let snapshot = room.rooms.env.store.snapshot();
@@ -312,7 +312,8 @@ mod tests {
             let page = page(&view, &request).await.unwrap();
             assert_eq!(page.events[0].index(), TimelineIndex::live(n));
         }
-        let nothing = FromToken::Sync(SyncToken { view: View::empty(), ephemeral: None });
+        let nothing =
+            FromToken::Sync(SyncToken { view: View::empty(), to_device: 0, ephemeral: None });
         assert!(point(&view, &nothing).await.unwrap() <= TimelineIndex::live(1));
     }
 

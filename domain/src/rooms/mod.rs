@@ -49,6 +49,7 @@ mod view;
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
+    render::Form,
     room_tx::{Numbers, RoomTx},
     states::States,
     view::{ReadError, RoomView, Seen, Viewer},

@@ -3,7 +3,10 @@
 use std::{fmt::Write, sync::Arc};
 
 use futures::{FutureExt, future::BoxFuture};
-use millrace_model::{ClientForm, client_event::RoomIdField};
+use millrace_model::{
+    ClientForm, Pdu,
+    client_event::{RoomIdField, federation_form},
+};
 use millrace_store::rows::room::{EventHeader, EventTransaction};
 use ruma::{OwnedUserId, events::room::member::MembershipState};
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -15,6 +18,15 @@ use super::{
     view::{ReadError, RoomView, Seen},
 };
 use crate::accounts::find_deactivation;
+
+/// In which form a client wants events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As clients commonly do.
+    Client(RoomIdField),
+    /// As servers exchange them.
+    Federation,
+}
 
 /// What the `unsigned` of several events refers to, read at once.
 struct Referred {
@@ -36,15 +48,28 @@ impl RoomView<'_> {
         seen: &'s [Seen],
         room_id: RoomIdField,
     ) -> BoxFuture<'s, Result<Vec<Box<RawValue>>, ReadError>> {
+        self.render_as(seen, Form::Client(room_id))
+    }
+
+    /// The events in a given form, as [`RoomView::render`].
+    ///
+    /// # Errors
+    /// As [`RoomView::render`].
+    pub fn render_as<'s>(
+        &'s self,
+        seen: &'s [Seen],
+        form: Form,
+    ) -> BoxFuture<'s, Result<Vec<Box<RawValue>>, ReadError>> {
         async move {
             let referred = self.refer(seen).await?;
             let mut rendered = Vec::with_capacity(seen.len());
             for (place, seen) in seen.iter().enumerate() {
                 let unsigned = self.unsigned(seen, place, &referred)?;
-                let mut text = String::new();
-                let form = self.form(seen, &referred.erased)?;
-                form.write_to(&mut text, Some(&unsigned), room_id);
-                rendered.push(RawValue::from_string(text).expect("assembled from valid JSON"));
+                let (pdu, client) = self.shown(seen, &referred.erased)?;
+                rendered.push(match form {
+                    Form::Client(room_id) => client.render(Some(&unsigned), room_id),
+                    Form::Federation => federation_form(pdu, &unsigned),
+                });
             }
             Ok(rendered)
         }
@@ -64,15 +89,17 @@ impl RoomView<'_> {
         Ok(rendered.pop().expect("as many as were given"))
     }
 
-    fn form<'e>(
+    /// What of an event is shown: all of it, or what redaction leaves.
+    fn shown<'e>(
         &self,
         seen: &'e Seen,
         erased: &FxHashSet<OwnedUserId>,
-    ) -> Result<&'e ClientForm, ReadError> {
+    ) -> Result<(&'e Pdu, &'e ClientForm), ReadError> {
         if is_erased(seen, erased) || seen.header.redacted_by.is_some() {
-            return Ok(&seen.event.redacted(self.rules)?.client);
+            let redacted = seen.event.redacted(self.rules)?;
+            return Ok((&redacted.pdu, &redacted.client));
         }
-        Ok(&seen.event.client)
+        Ok((&seen.event.pdu, &seen.event.client))
     }
 
     /// Senders of these events who gave up their account and wanted their content erased: "users

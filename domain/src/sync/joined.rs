@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use millrace_model::client_event::RoomIdField;
 use millrace_store::{
     Change, Read, Scan, View,
     rows::{receipt::UnreadCount, room::RoomHead},
@@ -16,13 +15,12 @@ use ruma::{
         v3::{JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline},
     },
     events::{TimelineEventType, room::member::MembershipState},
-    serde::Raw,
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{
     Step, SyncError, ephemeral,
+    lazy::Afresh,
     state::{self, Lazy},
     summary,
     timeline::{self, Timeline},
@@ -180,19 +178,21 @@ impl JoinedStep<'_> {
             false => Some(root_before(step, self.room, news.first_new).await?),
         };
         let new = if request.state_after { self.view.head.root } else { timeline.state_before };
-        let sent = request.device.as_ref().filter(|_| request.filter.lazy_members);
-        let sent = sent.map(|device| step.syncs.lazy.of(&request.user, device, self.room));
-        if let Some(sent) = &sent
-            && (news.whole || timeline.limited || request.filter.redundant_members)
-        {
-            sent.clear();
-        }
-        let senders = || timeline.events.iter().map(|seen| seen.event.pdu.sender.clone());
-        let lazy = sent
-            .as_ref()
-            .map(|sent| Lazy { members: senders().chain([request.user.clone()]).collect(), sent });
+        let Some(lazy_step) = &step.lazy else {
+            let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy: None };
+            return state::read(&step.syncs.rooms, &self.view, &wanted).await;
+        };
+        let renewed = news.whole || timeline.limited;
+        let known = (!renewed && !request.filter.redundant_members).then_some(&*lazy_step.known);
+        let senders = timeline.events.iter().map(|seen| seen.event.pdu.sender.clone());
+        let lazy = Some(Lazy { members: senders.chain([request.user.clone()]).collect(), known });
         let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy };
-        state::read(&step.syncs.rooms, &self.view, &wanted).await
+        let state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
+        let told = state.iter().chain(&timeline.events);
+        let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
+        let afresh = if renewed { Afresh::Yes } else { Afresh::No };
+        lazy_step.told.lock().add(self.room, afresh, told.map(|seen| seen.event.number));
+        Ok(state)
     }
 
     fn members_changed(&self, news: &RoomNews, timeline: &Timeline, state: &[Seen]) -> bool {
@@ -224,20 +224,15 @@ impl JoinedStep<'_> {
         }
         wire.limited = timeline.limited;
         wire.prev_batch = Some(prev_batch(timeline.start));
-        wire.events =
-            self.render(&timeline.events).await?.into_iter().map(Raw::from_json).collect();
+        wire.events = self.step.render(&self.view, &timeline.events).await?;
         Ok(wire)
     }
 
     async fn render_state(&self, state: &[Seen]) -> Result<State, SyncError> {
         let mut events = StateEvents::default();
-        events.events = self.render(state).await?.into_iter().map(Raw::from_json).collect();
+        events.events = self.step.render(&self.view, state).await?;
         let after = self.step.request.state_after;
         Ok(if after { State::After(events) } else { State::Before(events) })
-    }
-
-    async fn render(&self, events: &[Seen]) -> Result<Vec<Box<RawValue>>, SyncError> {
-        Ok(self.view.render(events, RoomIdField::Absent).await?)
     }
 
     async fn fill_unread(&self, joined: &mut JoinedRoom, news: &RoomNews) -> Result<(), SyncError> {

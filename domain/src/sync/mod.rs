@@ -19,18 +19,19 @@ use std::{sync::Arc, time::Duration};
 
 use millrace_model::SyncToken;
 use millrace_store::{PartitionId, Snapshot, View, tables::DEVICE_LISTS};
-use ruma::{OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response};
+use ruma::{OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response, serde::Raw};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::request::{SyncFilter, SyncRequest};
 use self::{
     interest::{Interest, Interests},
-    lazy::LazyMembers,
+    lazy::{LazyMembers, LazyStep},
 };
 use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},
     presence::Presence,
-    rooms::{ReadError, RoomView, Rooms, Viewer, events::LoadError, states::StateError},
+    rooms::{ReadError, RoomView, Rooms, Seen, Viewer, events::LoadError, states::StateError},
+    to_device::Pending,
     typing::Typing,
     unread::{UnreadError, Unreads},
 };
@@ -106,6 +107,10 @@ struct Step<'a> {
     since: Option<&'a SyncToken>,
     /// The token that the response will carry.
     next: SyncToken,
+    /// Messages to the device that the client has not seen.
+    messages: Vec<Pending>,
+    /// What the device knows of members, where it loads them lazily.
+    lazy: Option<LazyStep>,
     /// The changes of typing and presence between the two.
     ephemeral: EphemeralRange,
     /// The user, as who reads rooms.
@@ -123,6 +128,20 @@ impl Step<'_> {
         let rooms = &self.syncs.rooms;
         Ok(RoomView::open(rooms, &self.snapshot, room, &self.viewer).await?)
     }
+
+    /// Room events in the form, and with the fields, that the filter asks for.
+    async fn render<T>(
+        &self,
+        view: &RoomView<'_>,
+        seen: &[Seen],
+    ) -> Result<Vec<Raw<T>>, SyncError> {
+        let SyncFilter { form, fields, .. } = &self.request.filter;
+        let rendered = view.render_as(seen, *form).await?.into_iter();
+        Ok(match fields {
+            Some(fields) => rendered.map(|event| Raw::from_json(fields.pick(&event))).collect(),
+            None => rendered.map(Raw::from_json).collect(),
+        })
+    }
 }
 
 /// Answers a sync: at once where there is news (or all is wanted), else as soon as there is, else
@@ -137,7 +156,7 @@ pub async fn sync(
 ) -> Result<Response, SyncError> {
     let deadline = Instant::now() + request.timeout;
     let mut since = request.since.clone();
-    acknowledge(syncs, request).await?;
+    user::acknowledge(syncs, request).await?;
     let (mut response, mut interest) = attempt(syncs, request, since.as_mut()).await?;
     let at_once = since.is_none() || request.full_state || request.timeout == Duration::ZERO;
     if at_once || !is_empty(&response) {
@@ -182,7 +201,13 @@ async fn attempt(
     let snapshot = syncs.rooms.env.store.snapshot();
     let store = &syncs.rooms.env.store;
     let interest = syncs.interests.of(store, &snapshot, &request.user).await?;
-    let next = SyncToken { view: snapshot.view().clone(), ephemeral: Some(moment) };
+    let messages = user::messages(&snapshot, request, since.as_deref()).await?;
+    let shown = messages.last().map(|message| message.n);
+    let next = SyncToken {
+        view: snapshot.view().clone(),
+        to_device: shown.or(since.as_ref().map(|since| since.to_device)).unwrap_or(0),
+        ephemeral: Some(moment),
+    };
     let seen = since.as_ref().and_then(|since| since.ephemeral);
     let step = Step {
         syncs,
@@ -196,10 +221,15 @@ async fn attempt(
         interest,
         since: since.as_deref(),
         next,
+        messages,
+        lazy: LazyStep::begin(&syncs.lazy, request),
         ephemeral: syncs.ephemeral.range(seen, moment),
     };
     let response = build(&step).await?;
-    let Step { next, interest, .. } = step;
+    let Step { next, interest, lazy, .. } = step;
+    if let Some(lazy) = lazy {
+        lazy.end(&syncs.lazy, request, &next);
+    }
     if let Some(since) = since
         && is_empty(&response)
     {
@@ -213,18 +243,10 @@ async fn build(step: &Step<'_>) -> Result<Response, SyncError> {
     let news = user::News::read(step).await?;
     let members = joined::fill(step, &news, &mut response).await?;
     outside::fill(step, &news, &mut response).await?;
-    user::fill(step, &news, &mut response).await?;
+    user::fill(step, &news, &mut response)?;
     ephemeral::fill_presence(step, &members, &mut response);
     device_lists::fill(step, &mut response).await?;
     Ok(response)
-}
-
-/// A token shows that its response arrived, so what it delivered to the device can go.
-async fn acknowledge(syncs: &Syncs, request: &SyncRequest) -> Result<(), SyncError> {
-    if let (Some(since), Some(device)) = (&request.since, &request.device) {
-        user::acknowledge(syncs, &request.user, device, since).await?;
-    }
-    Ok(())
 }
 
 fn is_empty(response: &Response) -> bool {

@@ -1,6 +1,5 @@
 //! The rooms that the user is not in: invited, knocked, left, banned.
 
-use millrace_model::client_event::RoomIdField;
 use millrace_store::rows::room::UserRoom;
 use ruma::{
     OwnedRoomId,
@@ -97,13 +96,11 @@ async fn left(
         let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy: None };
         state = state::read(&step.syncs.rooms, &view, &wanted).await?;
     }
-    let rendered = view.render(&timeline.events, RoomIdField::Absent).await?;
-    left.timeline.events = rendered.into_iter().map(Raw::from_json).collect();
+    left.timeline.events = step.render(&view, &timeline.events).await?;
     left.timeline.limited = timeline.limited;
     left.timeline.prev_batch = Some(prev_batch(timeline.start));
     let mut events = StateEvents::default();
-    let rendered = view.render(&state, RoomIdField::Absent).await?;
-    events.events = rendered.into_iter().map(Raw::from_json).collect();
+    events.events = step.render(&view, &state).await?;
     left.state = if request.state_after { State::After(events) } else { State::Before(events) };
     Ok(Some(left))
 }

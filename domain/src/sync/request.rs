@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use millrace_model::{
     SyncToken,
+    client_event::RoomIdField,
+    event_fields::EventFields,
     filter::{EventFilter, RoomSelection},
 };
 use ruma::{
     OwnedDeviceId, OwnedUserId, UInt,
-    api::client::filter::{FilterDefinition, LazyLoadOptions},
+    api::client::filter::{EventFormat, FilterDefinition, LazyLoadOptions},
 };
+
+use crate::rooms::Form;
 
 /// Events of a room's timeline where the filter does not say.
 const TIMELINE_LIMIT_DEFAULT: usize = 10;
@@ -62,6 +66,10 @@ pub struct SyncFilter {
     pub presence: EventFilter,
     /// Whether unread counts are given for each thread.
     pub threads: bool,
+    /// In which form room events are.
+    pub form: Form,
+    /// Which of their fields; all where `None`.
+    pub fields: Option<EventFields>,
 }
 
 impl SyncFilter {
@@ -91,6 +99,11 @@ impl SyncFilter {
             account_data: EventFilter::roomless(&filter.account_data),
             presence: EventFilter::roomless(&filter.presence),
             threads: room.timeline.unread_thread_notifications,
+            form: match filter.event_format {
+                EventFormat::Federation => Form::Federation,
+                _ => Form::Client(RoomIdField::Absent),
+            },
+            fields: filter.event_fields.as_deref().map(EventFields::new),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use millrace_model::filter::EventFilter;
 use millrace_store::{Snapshot, state_tree::StateRoot};
-use ruma::{OwnedUserId, RoomId, events::TimelineEventType};
+use ruma::{OwnedUserId, RoomId};
 
-use super::{SyncError, lazy::Sent};
+use super::{SyncError, lazy::Known};
 use crate::rooms::{RoomView, Rooms, Seen};
 
 const MEMBER: &str = "m.room.member";
@@ -27,8 +27,8 @@ pub struct Wanted<'a> {
 pub struct Lazy<'a> {
     /// They: senders of the timeline, and the user.
     pub members: BTreeSet<OwnedUserId>,
-    /// What the device was told before.
-    pub sent: &'a Sent,
+    /// What the device knows, which is not told again.
+    pub known: Option<&'a Known>,
 }
 
 /// The state events that bring the client from the old state to the new.
@@ -54,16 +54,12 @@ pub async fn read(
     if let Some(lazy) = &wanted.lazy {
         let members = members(rooms, snapshot, room, wanted.new, &lazy.members).await?;
         let members = members.into_iter().filter(|number| !numbers.contains(number));
-        let members: Vec<u64> = members.filter(|number| !lazy.sent.has(*number)).collect();
+        let known = |number| lazy.known.is_some_and(|known| known.has(room, number));
+        let members: Vec<u64> = members.filter(|number| !known(*number)).collect();
         numbers.extend(members);
     }
     let mut events = view.state_events(&numbers).await?;
     events.retain(|seen| wanted.filter.admits_in_room(&seen.event.pdu));
-    if let Some(lazy) = &wanted.lazy {
-        let members = events.iter().map(|seen| &seen.event);
-        let members = members.filter(|event| event.pdu.kind == TimelineEventType::RoomMember);
-        lazy.sent.add(members.map(|event| event.number));
-    }
     Ok(events)
 }
 

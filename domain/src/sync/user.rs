@@ -9,18 +9,24 @@ use millrace_store::{
     tables::{ACCOUNT_DATA, USER_ROOMS},
 };
 use ruma::{
-    DeviceId, OwnedRoomId, RoomId, UserId,
+    OwnedRoomId, RoomId, UserId,
     api::client::sync::sync_events::v3::Response,
     events::{AnyRoomAccountDataEvent, AnyToDeviceEvent},
     serde::Raw,
 };
 use serde_json::{json, value::RawValue};
 
-use super::{Step, SyncError, Syncs};
-use crate::{account_data::PUSH_RULES, push_rules, to_device};
+use super::{Step, SyncError, SyncRequest, Syncs};
+use crate::{
+    account_data::PUSH_RULES,
+    push_rules,
+    to_device::{self, Pending},
+};
 
 /// So many changes of a user's partition are looked at one by one; beyond, all of it is new.
 const CHANGES_MAX: usize = 5_000;
+/// So many messages to the device are in one response.
+const MESSAGES_MAX: usize = 100;
 
 /// What happened in the user's own partition since the token.
 pub(super) struct News {
@@ -100,22 +106,15 @@ impl News {
 }
 
 /// Global account data and messages to the device.
-pub(super) async fn fill(
-    step: &Step<'_>,
-    news: &News,
-    response: &mut Response,
-) -> Result<(), SyncError> {
+pub(super) fn fill(step: &Step<'_>, news: &News, response: &mut Response) -> Result<(), SyncError> {
     let filter = &step.request.filter.account_data;
     for (kind, content) in news.account_data.get("").into_iter().flatten() {
         if filter.admits_type(kind) {
             response.account_data.events.push(Raw::from_json(account_data(kind, content)?));
         }
     }
-    if let Some(device) = &step.request.device {
-        let (snapshot, user) = (&step.snapshot, &step.request.user);
-        for waiting in to_device::pending(snapshot, user, device, 0, usize::MAX).await? {
-            response.to_device.events.push(to_device_event(&waiting.message)?);
-        }
+    for waiting in &step.messages {
+        response.to_device.events.push(to_device_event(&waiting.message)?);
     }
     Ok(())
 }
@@ -166,17 +165,23 @@ pub(super) fn raw(text: String) -> Result<Box<RawValue>, SyncError> {
     })
 }
 
-/// Deletes the messages that a response up to `since` delivered.
-pub(super) async fn acknowledge(
-    syncs: &Syncs,
-    user: &UserId,
-    device: &DeviceId,
-    since: &SyncToken,
-) -> Result<(), SyncError> {
-    let env = &syncs.rooms.env;
-    let delivered = to_device::covered(&env.store.snapshot(), user, device, &since.view).await?;
-    if delivered > 0 {
-        to_device::acknowledge(env, user, device, delivered).await?;
+/// The oldest messages to the device that the client has not seen. Those beyond
+/// [`MESSAGES_MAX`] are left to the next responses.
+pub(super) async fn messages(
+    snapshot: &Snapshot,
+    request: &SyncRequest,
+    since: Option<&SyncToken>,
+) -> Result<Vec<Pending>, SyncError> {
+    let Some(device) = &request.device else { return Ok(Vec::new()) };
+    let seen = since.map_or(0, |since| since.to_device);
+    Ok(to_device::pending(snapshot, &request.user, device, seen, MESSAGES_MAX).await?)
+}
+
+/// Deletes the messages that the client has seen: a token shows that its response arrived.
+pub(super) async fn acknowledge(syncs: &Syncs, request: &SyncRequest) -> Result<(), SyncError> {
+    if let (Some(since), Some(device)) = (&request.since, &request.device) {
+        let env = &syncs.rooms.env;
+        to_device::acknowledge(env, &request.user, device, since.to_device).await?;
     }
     Ok(())
 }

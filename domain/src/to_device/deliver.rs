@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 use millrace_store::{
-    Position, Read, Scan, Snapshot, Tx, View,
+    Read, Scan, Snapshot, Tx,
     rows::user::{ToDevice, ToDeviceHead},
     tables::{TO_DEVICE, TO_DEVICE_HEAD, TO_DEVICE_SENT},
 };
@@ -20,8 +20,6 @@ const DELETED_WITH_DEVICE: u64 = 10_000;
 pub struct Pending {
     /// Its place in the queue.
     pub n: u64,
-    /// The commit that put it there.
-    pub position: Position,
     /// The message.
     pub message: ToDevice,
 }
@@ -44,25 +42,9 @@ pub async fn pending(
         return Ok(Vec::new());
     }
     let scan = Scan::all().from((device, first)).up_to((device, head.last)).limit(limit);
-    let rows = snapshot.scan_stamped(&TO_DEVICE, user, scan).await?;
-    let pending = |((_, n), position, message)| Pending { n, position, message };
+    let rows = snapshot.scan(&TO_DEVICE, user, scan).await?;
+    let pending = |((_, n), message)| Pending { n, message };
     Ok(rows.into_iter().map(pending).collect())
-}
-
-/// The place up to which a view covers the queue of a device: what a sync that ended at `view`
-/// has shown, if it showed everything. 0 where it covers nothing that still waits.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn covered(
-    snapshot: &Snapshot,
-    user: &UserId,
-    device: &DeviceId,
-    view: &View,
-) -> millrace_store::Result<u64> {
-    let waiting = pending(snapshot, user, device, 0, usize::MAX).await?;
-    let covered = waiting.iter().take_while(|pending| view.covers(pending.position));
-    Ok(covered.last().map_or(0, |pending| pending.n))
 }
 
 /// Deletes the messages for a device up to the `up_to`th, in small commits.

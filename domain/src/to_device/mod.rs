@@ -1,10 +1,11 @@
 //! Messages from device to device (spec: Client-Server API, Send-to-Device messaging). Each device
-//! has a queue; a sync shows it, and the next sync of the device acknowledges what the last showed.
+//! has a queue; a sync shows its beginning and says in its token how far, and with that token the
+//! device acknowledges what it was shown.
 
 mod deliver;
 mod send;
 
 pub use self::{
-    deliver::{Pending, acknowledge, covered, forget, pending},
+    deliver::{Pending, acknowledge, forget, pending},
     send::{Messages, Target, ToDeviceError, send},
 };

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::{Position, TimelineIndex, View};
 
 /// Names this version of the sync token; an unknown one is refused, never guessed at.
-const SYNC_PREFIX: &str = "m1_";
+const SYNC_PREFIX: &str = "m2_";
 const PAGE_PREFIX: char = 't';
 /// No more writers than there are slots in a cluster of any sensible size; bounds a hostile token.
 const WRITERS_MAX: usize = 1024;
@@ -17,12 +17,16 @@ const WRITERS_MAX: usize = 1024;
 #[error("the token is not one of this server's")]
 pub struct InvalidToken;
 
-/// What a `since` or `next_batch` stands for: everything in `view` has been seen, and of typing and
-/// presence everything up to `ephemeral`.
+/// What a `since` or `next_batch` stands for: everything in `view` has been seen, of the messages
+/// from other devices those up to `to_device`, and of typing and presence everything up to
+/// `ephemeral`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SyncToken {
     /// How far the durable things have been seen.
     pub view: View,
+    /// The place in the device's queue up to which its messages have been seen; 0 before the first.
+    /// A response holds a bounded number of them, so `view` cannot say it.
+    pub to_device: u64,
     /// How far typing and presence have been seen: the process run (`boot`) and its counter.
     pub ephemeral: Option<(u64, u64)>,
 }
@@ -35,6 +39,7 @@ impl fmt::Display for SyncToken {
             put_varint(&mut bytes, writer.into());
             put_varint(&mut bytes, seq);
         }
+        put_varint(&mut bytes, self.to_device);
         if let Some((boot, counter)) = self.ephemeral {
             bytes.extend_from_slice(&boot.to_be_bytes());
             put_varint(&mut bytes, counter);
@@ -66,6 +71,7 @@ impl FromStr for SyncToken {
             last = Some(writer);
             view.advance(Position { writer, seq });
         }
+        let to_device = take_varint(&mut rest)?;
         let ephemeral = if rest.is_empty() {
             None
         } else {
@@ -76,7 +82,7 @@ impl FromStr for SyncToken {
             }
             Some((u64::from_be_bytes(*boot), counter))
         };
-        Ok(Self { view, ephemeral })
+        Ok(Self { view, to_device, ephemeral })
     }
 }
 
@@ -195,9 +201,10 @@ mod tests {
 
     fn any_sync_token() -> impl Strategy<Value = SyncToken> {
         let entries = proptest::collection::vec((any::<u16>(), any::<u64>()), 0..4);
-        (entries, proptest::option::of(any::<(u64, u64)>())).prop_map(|(entries, ephemeral)| {
+        let ephemeral = proptest::option::of(any::<(u64, u64)>());
+        (entries, any::<u64>(), ephemeral).prop_map(|(entries, to_device, ephemeral)| {
             let view = entries.into_iter().map(|(writer, seq)| Position { writer, seq }).collect();
-            SyncToken { view, ephemeral }
+            SyncToken { view, to_device, ephemeral }
         })
     }
 
@@ -217,8 +224,8 @@ mod tests {
 
         #[test]
         fn text_that_parses_as_a_token_is_the_one_text_of_that_token(tail in "[A-Za-z0-9_-]{0,24}") {
-            if let Ok(token) = format!("m1_{tail}").parse::<SyncToken>() {
-                prop_assert_eq!(token.to_string(), format!("m1_{tail}"));
+            if let Ok(token) = format!("m2_{tail}").parse::<SyncToken>() {
+                prop_assert_eq!(token.to_string(), format!("m2_{tail}"));
             }
             if let Ok(token) = format!("t{tail}").parse::<PageToken>() {
                 prop_assert_eq!(token.to_string(), format!("t{tail}"));
@@ -227,7 +234,7 @@ mod tests {
 
         #[test]
         fn garbage_is_an_error_and_no_panic(text in any::<String>()) {
-            prop_assert!(text.starts_with("m1_") || text.parse::<SyncToken>().is_err());
+            prop_assert!(text.starts_with("m2_") || text.parse::<SyncToken>().is_err());
             prop_assert!(text.starts_with('t') || text.parse::<PageToken>().is_err());
         }
 
@@ -243,9 +250,17 @@ mod tests {
 
     #[test]
     fn known_garbage_is_refused() {
-        for text in
-            ["", "s123", "m1_", "m2_AA", "m1_AQAA", "m1_AQABAA", "m1_!!", "m1_gICAgICAgICAAQ"]
-        {
+        for text in [
+            "",
+            "s123",
+            "m2_",
+            "m2_AA",
+            "m1_AAA",
+            "m2_AQAA",
+            "m2_AQABAAA",
+            "m2_!!",
+            "m2_gICAgICAgICAAQ",
+        ] {
             assert_eq!(text.parse::<SyncToken>(), Err(InvalidToken), "{text}");
         }
         for text in
