@@ -33,6 +33,7 @@ mod render;
 pub mod report;
 mod room_tx;
 pub mod send;
+pub mod server_acl;
 pub mod set_state;
 pub mod state;
 pub mod states;

@@ -146,6 +146,6 @@ impl TestRoom {
     }
 }
 
-fn state(sender: &str, kind: &str, key: &str, content: Value) -> Draft {
+pub fn state(sender: &str, kind: &str, key: &str, content: Value) -> Draft {
     Draft::state(&user(sender), kind, key, object(content))
 }
