@@ -75,6 +75,7 @@ impl From<MembershipError> for ApiError {
             | MembershipError::AlreadyInRoom(_)
             | MembershipError::OtherServer(_) => Self::forbidden(error),
             MembershipError::NobodyAuthorises => forbidden(ErrorKind::UnableToGrantJoin),
+            MembershipError::CannotTell => forbidden(ErrorKind::UnableToAuthorizeJoin),
             MembershipError::NotBanned(_) => forbidden(ErrorKind::BadState),
             MembershipError::Append(error) => error.into(),
         }

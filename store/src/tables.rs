@@ -14,6 +14,7 @@ use crate::{
             AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
             RegistrationToken, TokenHash,
         },
+        outside::Vias,
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
@@ -162,6 +163,11 @@ pub const DEPARTURES: Table<Node, OwnedUserId, Deactivation> = Table::new(109, "
 
 /// The partition of [`DEVICE_LIST`].
 pub const DEVICE_LISTS: &str = "device-lists";
+
+// --- What our users have of rooms that this server is not in (166-169): see rows/outside.rs -------
+
+/// `room -> Vias` of a room that a user has knocked on: who knows of it.
+pub const OUTSIDE_VIAS: Table<OwnedUserId, OwnedRoomId, Vias> = Table::new(166, "outside_vias");
 
 // --- How the store writes its own rows -----------------------------------------------------------
 

@@ -168,7 +168,10 @@ impl RoomTx<'_> {
         Ok(Some((target, key.to_owned())))
     }
 
-    async fn select_auth_events(&self, draft: &Draft) -> Result<Vec<Arc<Event>>, AppendError> {
+    pub(super) async fn select_auth_events(
+        &self,
+        draft: &Draft,
+    ) -> Result<Vec<Arc<Event>>, AppendError> {
         let content = serde_json::value::to_raw_value(&draft.content)
             .map_err(|error| AppendError::Refused(Refused(error.to_string())))?;
         let state_key = draft.state_key.as_deref();

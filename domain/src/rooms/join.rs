@@ -13,9 +13,11 @@ use ruma::{
 use super::{
     AppendError, RoomTx, Rooms,
     membership::{self, Action, Change, Guest, MembershipError},
+    residence,
 };
 
-const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
+/// Where a member event names who admitted the user to a restricted room.
+pub(super) const AUTHORISED_VIA: &str = "join_authorised_via_users_server";
 /// Rows that one step of a search through the members reads.
 const MEMBERS_PER_STEP: usize = 500;
 
@@ -75,7 +77,7 @@ pub(super) async fn prepare(
 }
 
 /// Checks the join rules; returns who admits the user, where somebody has to.
-async fn admission(
+pub(super) async fn admission(
     room: &RoomTx<'_>,
     user: &UserId,
     current: &MembershipState,
@@ -88,8 +90,10 @@ async fn admission(
         Join::Allowed => Ok(None),
         Join::Refused(refusal) => Err(refusal.into()),
         Join::IfInOneOf(allowed) => {
-            if !is_in_one_of(room, user, &allowed).await? {
-                return Err(Refusal::NotInvited.into());
+            match is_in_one_of(room, user, &allowed).await? {
+                Found::Member => {}
+                Found::Nowhere => return Err(Refusal::NotInvited.into()),
+                Found::CannotTell => return Err(MembershipError::CannotTell),
             }
             let authorising = authorising_user(room).await?;
             Ok(Some(authorising.ok_or(MembershipError::NobodyAuthorises)?))
@@ -97,18 +101,33 @@ async fn admission(
     }
 }
 
+/// Whether somebody is in one of several rooms.
+enum Found {
+    /// They are.
+    Member,
+    /// They are in none of them.
+    Nowhere,
+    /// They are in none that this server is in, and it is not in all of them.
+    CannotTell,
+}
+
 async fn is_in_one_of(
     room: &RoomTx<'_>,
     user: &UserId,
     allowed: &[OwnedRoomId],
-) -> Result<bool, AppendError> {
+) -> Result<Found, AppendError> {
+    let mut found = Found::Nowhere;
     for other in allowed {
+        if !residence::is_resident(room.tx, &room.rooms.env, other).await? {
+            found = Found::CannotTell;
+            continue;
+        }
         let member = room.tx.get(&MEMBERS, other, user).await?;
         if member.is_some_and(|member| member.membership == MembershipState::Join) {
-            return Ok(true);
+            return Ok(Found::Member);
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// A joined user of this server who may invite: one of those with a level of their own if possible,

@@ -25,6 +25,9 @@ pub enum MembershipError {
     /// Nobody of this server who may invite is in the room, so nobody can admit them.
     #[error("nobody here can admit you to this room")]
     NobodyAuthorises,
+    /// The user may be in one of the rooms whose members may join, but not all of those are here.
+    #[error("this server is not in the rooms whose members may join")]
+    CannotTell,
     /// Who is to be removed is not in the room.
     #[error("{0} is not in the room")]
     NotInRoom(OwnedUserId),

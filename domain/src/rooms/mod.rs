@@ -4,6 +4,7 @@
 
 pub mod aliases;
 mod append;
+pub mod auth_chain;
 pub mod ban;
 mod bundle;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod relate;
 pub mod relations;
 mod render;
 pub mod report;
+pub mod residence;
 mod room_tx;
 pub mod send;
 pub mod server_acl;
@@ -39,6 +41,7 @@ pub mod state;
 pub mod states;
 mod successor;
 pub mod summary;
+pub mod template;
 #[cfg(test)]
 pub(crate) mod test_room;
 pub mod threads;

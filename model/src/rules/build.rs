@@ -101,6 +101,22 @@ pub fn build(
     Ok(pdu)
 }
 
+/// The same event without hashes, signatures and ID: a template for another server to finish (spec:
+/// Server-Server API, `make_join` and its like).
+///
+/// # Errors
+/// As [`build`].
+pub fn template(
+    new: NewEvent<'_>,
+    rules: &RoomVersionRules,
+    server: &ServerName,
+) -> Result<CanonicalJsonObject, BuildError> {
+    check_fields(&new)?;
+    let mut object = to_object(new, rules, server);
+    object.remove("event_id");
+    Ok(object)
+}
+
 fn too_large(object: &CanonicalJsonObject) -> BuildError {
     let bytes = serde_json::to_string(object).map_or(0, |text| text.len());
     BuildError::TooLarge { field: "event", bytes, bytes_max: EVENT_BYTES_MAX }
