@@ -1,5 +1,5 @@
-//! Many clients at once, through restarts: what each one puts together from its incremental syncs
-//! equals the room.
+//! Many clients at once, through restarts and lost responses: what each one puts together from its
+//! incremental syncs equals the room. On each engine.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an answer is not as expected")]
 
@@ -11,13 +11,14 @@ use std::{
     },
 };
 
-use millrace_store::engine::MemoryEngine;
+use millrace_store::engine::{Engine, MemoryEngine, RocksEngine, RocksOptions};
 use millrace_test_support::{Client, TestClock, TestServer};
 use serde_json::{Value, json};
 
-const USERS: usize = 5;
+const USERS: usize = 6;
 const ROUNDS: usize = 3;
 const ACTIONS: u64 = 40;
+const MEMBER: &str = "m.room.member";
 
 /// What one client has put together of one room.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -30,7 +31,11 @@ struct RoomCopy {
 /// A client that follows its rooms.
 struct Receiver {
     client: Client,
-    filter: &'static str,
+    filter: String,
+    /// Whether it loads members lazily.
+    lazy: bool,
+    /// Which responses it loses.
+    choices: Choices,
     since: Option<String>,
     rooms: BTreeMap<String, RoomCopy>,
     marks: BTreeMap<String, u64>,
@@ -40,8 +45,16 @@ fn texts(events: &Value) -> Vec<Value> {
     events["events"].as_array().cloned().unwrap_or_default()
 }
 
+fn text(event: &Value, name: &str) -> String {
+    event[name].as_str().unwrap_or_else(|| panic!("no {name}: {event}")).to_owned()
+}
+
 fn id_of(event: &Value) -> String {
-    event["event_id"].as_str().expect("an event has an ID").to_owned()
+    text(event, "event_id")
+}
+
+fn place_of(event: &Value) -> (String, String) {
+    (text(event, "type"), text(event, "state_key"))
 }
 
 impl Receiver {
@@ -50,6 +63,10 @@ impl Receiver {
             format!("/_matrix/client/v3/sync?timeout={timeout_ms}&filter={}", self.filter);
         if let Some(since) = &self.since {
             path.push_str(&format!("&since={since}"));
+        }
+        if self.choices.below(4) == 0 {
+            // Lost on its way: the client asks again with the token it has.
+            self.client.get(&path).await.ok();
         }
         let answer = self.client.get(&path).await.ok();
         self.since = Some(answer["next_batch"].as_str().expect("a token").to_owned());
@@ -78,8 +95,12 @@ impl Receiver {
         }
         let state = texts(&news["state"]);
         for event in state.iter().chain(&timeline).filter(|event| !event["state_key"].is_null()) {
-            let key = |name: &str| event[name].as_str().expect("text").to_owned();
-            copy.state.insert((key("type"), key("state_key")), id_of(event));
+            copy.state.insert(place_of(event), id_of(event));
+        }
+        for event in &timeline {
+            let sender = text(event, "sender");
+            let member = copy.state.get(&(MEMBER.to_owned(), sender));
+            assert!(member.is_some(), "{} lacks the sender of {event}", self.client.user());
         }
         copy.events.extend(timeline.iter().map(id_of));
         for event in texts(&news["ephemeral"]).iter().filter(|one| one["type"] == "m.receipt") {
@@ -96,10 +117,21 @@ impl Receiver {
     async fn page_back(&self, room: &str, from: &str, known: &BTreeSet<String>) -> Vec<Value> {
         let (mut gap, mut from) = (Vec::new(), from.to_owned());
         loop {
-            let path =
-                format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50&from={from}");
+            let filter =
+                if self.lazy { encoded(r#"{"lazy_load_members":true}"#) } else { encoded("{}") };
+            let path = format!(
+                "/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50&from={from}&filter={filter}"
+            );
             let page = self.client.get(&path).await.ok();
-            for event in page["chunk"].as_array().expect("a page") {
+            let events = page["chunk"].as_array().expect("a page");
+            let senders: BTreeSet<String> =
+                events.iter().map(|event| text(event, "sender")).collect();
+            if self.lazy {
+                let told = page["state"].as_array().into_iter().flatten();
+                let told: BTreeSet<String> = told.map(|event| text(event, "state_key")).collect();
+                assert_eq!(told, senders, "a page tells of its senders");
+            }
+            for event in events {
                 if known.contains(&id_of(event)) {
                     gap.reverse();
                     return gap;
@@ -118,6 +150,7 @@ impl Receiver {
 }
 
 /// A generator of the test's choices: the same in each run of a seed.
+#[derive(Debug, Clone)]
 struct Choices(u64);
 
 impl Choices {
@@ -184,23 +217,27 @@ const FILTERS: [&str; USERS] = [
     r#"{"room":{"timeline":{"limit":1}}}"#,
     r#"{"presence":{"types":[]},"room":{"timeline":{"limit":20}}}"#,
     r#"{"room":{"timeline":{"limit":5},"state":{"types":["*"]}}}"#,
+    r#"{"room":{"timeline":{"limit":4},"state":{"lazy_load_members":true}}}"#,
 ];
 
-fn encoded(filter: &'static str) -> &'static str {
-    Box::leak(
-        filter
-            .replace('{', "%7B")
-            .replace('}', "%7D")
-            .replace('"', "%22")
-            .replace('[', "%5B")
-            .replace(']', "%5D")
-            .into_boxed_str(),
-    )
+fn encoded(filter: &str) -> String {
+    let filter = filter.replace('{', "%7B").replace('}', "%7D").replace('"', "%22");
+    filter.replace('[', "%5B").replace(']', "%5D")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_clients_copy_equals_the_room_through_restarts() {
-    let engine = Arc::new(MemoryEngine::new());
+    every_copy_equals_the_room(Arc::new(MemoryEngine::new())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_clients_copy_equals_the_room_through_restarts_on_rocksdb() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = RocksEngine::open(folder.path(), &RocksOptions::default()).unwrap();
+    every_copy_equals_the_room(Arc::new(engine)).await;
+}
+
+async fn every_copy_equals_the_room(engine: Arc<dyn Engine>) {
     let (config, clock) = (TestServer::config(), TestClock::default());
     let mut server = TestServer::start_on(engine.clone(), &config, clock.clone()).await;
     let mut sessions = Vec::new();
@@ -217,9 +254,12 @@ async fn every_clients_copy_equals_the_room_through_restarts() {
     let mut receivers: Vec<Receiver> = sessions
         .iter()
         .zip(FILTERS)
-        .map(|(client, filter)| Receiver {
+        .zip(7..)
+        .map(|((client, filter), seed)| Receiver {
             client: client.clone(),
             filter: encoded(filter),
+            lazy: filter.contains("lazy"),
+            choices: Choices(seed),
             since: None,
             rooms: BTreeMap::new(),
             marks: BTreeMap::new(),
@@ -235,9 +275,25 @@ async fn every_clients_copy_equals_the_room_through_restarts() {
         }
     }
     assert!(acted.load(Ordering::Relaxed) > ACTIONS, "too little happened to prove anything");
-    for mut receiver in receivers {
+    for receiver in &mut receivers {
         receiver.sync(0).await;
-        check(&receiver, &rooms).await;
+    }
+    for client in &sessions {
+        everybody_hears(&client.on(&server), &mut receivers, &rooms).await;
+    }
+    for receiver in &receivers {
+        check(receiver, &rooms).await;
+    }
+}
+
+/// Somebody says something in each of their rooms, so that each client knows their member event.
+async fn everybody_hears(client: &Client, receivers: &mut [Receiver], rooms: &[String]) {
+    for room in rooms {
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/last");
+        client.put(&path, json!({ "msgtype": "m.text", "body": "last" })).await;
+    }
+    for receiver in receivers {
+        receiver.sync(0).await;
     }
 }
 
@@ -297,16 +353,21 @@ async fn check(receiver: &Receiver, rooms: &[String]) {
         let all: Vec<String> = all.iter().map(id_of).collect();
         assert!(all.ends_with(&copy.events), "{user} has other events of {room} than there are");
         let state = client.get(&format!("/_matrix/client/v3/rooms/{room}/state")).await.ok();
-        let state: BTreeMap<_, _> = state
+        let mut state: BTreeMap<_, _> = state
             .as_array()
             .expect("a state")
             .iter()
-            .map(|event| {
-                let key = |name: &str| event[name].as_str().expect("text").to_owned();
-                ((key("type"), key("state_key")), id_of(event))
-            })
+            .map(|event| (place_of(event), (id_of(event), event["content"]["membership"].clone())))
             .collect();
-        assert_eq!(copy.state, state, "{user} has another state of {room}");
+        let mut copied = copy.state.clone();
+        if receiver.lazy {
+            // Only who is in the room has spoken since.
+            let needed = |membership: &Value| membership.is_null() || membership == "join";
+            state.retain(|_, (_, membership)| needed(membership));
+            copied.retain(|place, _| state.contains_key(place));
+        }
+        let state: BTreeMap<_, _> = state.into_iter().map(|(place, (id, _))| (place, id)).collect();
+        assert_eq!(copied, state, "{user} has another state of {room}");
     }
     let path = format!("/_matrix/client/v3/user/{user}/account_data/org.example.mark");
     let mark = client.get(&path).await;
