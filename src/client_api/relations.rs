@@ -22,8 +22,6 @@ use ruma::{
             threads::get_threads,
         },
     },
-    events::AnyMessageLikeEvent,
-    serde::Raw,
 };
 
 use super::{
@@ -56,14 +54,14 @@ struct Wanted {
     recurse: bool,
 }
 
-struct Found {
-    chunk: Vec<Raw<AnyMessageLikeEvent>>,
-    next_batch: Option<String>,
-    prev_batch: Option<String>,
-    recursion_depth: Option<UInt>,
-}
+/// Ruma has a response type for each path, of one form.
+type Response = get_relating_events::v1::Response;
 
-async fn find(rooms: &Rooms, requester: &Requester, wanted: Wanted) -> Result<Found, ApiError> {
+async fn find(
+    rooms: &Rooms,
+    requester: &Requester,
+    wanted: Wanted,
+) -> Result<Matrix<Response>, ApiError> {
     let reading = Reading::begin(rooms, requester).await?;
     let view = reading.open(&wanted.room_id).await?;
     let recursion = if wanted.recurse { Recursion::Deep } else { Recursion::Direct };
@@ -78,12 +76,11 @@ async fn find(rooms: &Rooms, requester: &Requester, wanted: Wanted) -> Result<Fo
         limit: results(wanted.limit),
     };
     let found = relations::relations(&view, &request).await?;
-    Ok(Found {
-        chunk: render(&view, &found.events).await?,
-        next_batch: found.next.map(|next| next.to_string()),
-        prev_batch: wanted.from,
-        recursion_depth: wanted.recurse.then(|| UInt::from(DEPTH_MAX)),
-    })
+    let mut response = Response::new(render(&view, &found.events).await?);
+    response.next_batch = found.next.map(|next| next.to_string());
+    response.prev_batch = wanted.from;
+    response.recursion_depth = wanted.recurse.then(|| UInt::from(DEPTH_MAX));
+    Ok(Matrix(response))
 }
 
 fn results(asked: Option<UInt>) -> usize {
@@ -96,18 +93,13 @@ async fn all(
     State(rooms): State<RoomsPart>,
     requester: Requester,
     Matrix(request): Matrix<get_relating_events::v1::Request>,
-) -> Result<Matrix<get_relating_events::v1::Response>, ApiError> {
+) -> Result<Matrix<Response>, ApiError> {
     let get_relating_events::v1::Request {
         room_id, event_id, from, dir, to, limit, recurse, ..
     } = request;
     let (rel_type, kind) = (None, None);
     let wanted = Wanted { room_id, event_id, rel_type, kind, from, to, limit, dir, recurse };
-    let found = find(&rooms, &requester, wanted).await?;
-    let mut response = get_relating_events::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(Matrix(response))
+    find(&rooms, &requester, wanted).await
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}`
@@ -116,7 +108,7 @@ async fn of_type(
     State(rooms): State<RoomsPart>,
     requester: Requester,
     Matrix(request): Matrix<get_relating_events_with_rel_type::v1::Request>,
-) -> Result<Matrix<get_relating_events_with_rel_type::v1::Response>, ApiError> {
+) -> Result<Matrix<Response>, ApiError> {
     let wanted = Wanted {
         room_id: request.room_id,
         event_id: request.event_id,
@@ -128,12 +120,7 @@ async fn of_type(
         dir: request.dir,
         recurse: request.recurse,
     };
-    let found = find(&rooms, &requester, wanted).await?;
-    let mut response = get_relating_events_with_rel_type::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(Matrix(response))
+    find(&rooms, &requester, wanted).await
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}`
@@ -142,7 +129,7 @@ async fn of_types(
     State(rooms): State<RoomsPart>,
     requester: Requester,
     Matrix(request): Matrix<get_relating_events_with_rel_type_and_event_type::v1::Request>,
-) -> Result<Matrix<get_relating_events_with_rel_type_and_event_type::v1::Response>, ApiError> {
+) -> Result<Matrix<Response>, ApiError> {
     let wanted = Wanted {
         room_id: request.room_id,
         event_id: request.event_id,
@@ -154,13 +141,7 @@ async fn of_types(
         dir: request.dir,
         recurse: request.recurse,
     };
-    let found = find(&rooms, &requester, wanted).await?;
-    let mut response =
-        get_relating_events_with_rel_type_and_event_type::v1::Response::new(found.chunk);
-    response.next_batch = found.next_batch;
-    response.prev_batch = found.prev_batch;
-    response.recursion_depth = found.recursion_depth;
-    Ok(Matrix(response))
+    find(&rooms, &requester, wanted).await
 }
 
 /// `GET /_matrix/client/v1/rooms/{roomId}/threads`
