@@ -250,3 +250,29 @@ async fn typing_and_presence_are_shown_to_who_shares_a_room() {
         "who leaves types no more"
     );
 }
+
+#[tokio::test]
+async fn who_is_removed_from_a_room_types_there_no_more() {
+    let world = World::new().await;
+    let (room, bob) = (&world.room, world.bob.user());
+    let typing = format!("{V3}/rooms/{room}/typing/{bob}");
+    let target = json!({"user_id": bob});
+    let state = format!("{V3}/rooms/{room}/state/m.room.member/{bob}");
+    for removal in ["kick", "ban", "state"] {
+        world.alice.post(&format!("{V3}/rooms/{room}/unban"), target.clone()).await;
+        world.bob.post(&format!("{V3}/rooms/{room}/join"), json!({})).await.ok();
+        world.bob.put(&typing, json!({"typing": true, "timeout": 10_000})).await.ok();
+        let before = world.sync(&world.alice, None).await;
+        let events = &before["rooms"]["join"][room]["ephemeral"]["events"];
+        assert_eq!(contents(events, "m.typing"), [&json!({"user_ids": [bob]})]);
+        if removal == "state" {
+            world.alice.put(&state, json!({"membership": "leave"})).await.ok();
+        } else {
+            let path = format!("{V3}/rooms/{room}/{removal}");
+            world.alice.post(&path, target.clone()).await.ok();
+        }
+        let after = world.sync(&world.alice, Some(&before["next_batch"])).await;
+        let events = &after["rooms"]["join"][room]["ephemeral"]["events"];
+        assert_eq!(contents(events, "m.typing"), [&json!({"user_ids": []})], "{removal}");
+    }
+}

@@ -108,8 +108,27 @@ impl Typing {
         }
     }
 
-    /// Shows `user` as not typing, as when they left the room.
-    pub fn stop(&self, room: &RoomId, user: &UserId) {
+    /// Shows those as not typing who are no longer in the room: they left, or were removed.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn stop_absent(&self, room: &RoomId) -> millrace_store::Result<()> {
+        let users = self.users(room);
+        if users.is_empty() {
+            return Ok(());
+        }
+        let snapshot = self.env.store.snapshot();
+        let members = snapshot.get_many(&MEMBERS, room, users.iter()).await?;
+        for (user, member) in users.iter().zip(members) {
+            if member.is_none_or(|member| member.membership != MembershipState::Join) {
+                self.stop(room, user);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows `user` as not typing.
+    fn stop(&self, room: &RoomId, user: &UserId) {
         let mut state = self.state.lock();
         let Some(typing) = state.rooms.get_mut(room) else { return };
         let before = typing.users.len();

@@ -126,7 +126,7 @@ async fn leave_room(
     limits.check(EndpointClass::Other, &requester.user)?;
     let (user, reason) = (&requester.user, request.reason.as_deref());
     leave::leave(&rooms, &request.room_id, user, reason).await?;
-    typing.stop(&request.room_id, user);
+    typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(leave_room::v3::Response::new()))
 }
 
@@ -164,7 +164,7 @@ async fn invite_user(
 /// `POST /_matrix/client/v3/rooms/{roomId}/kick`
 #[tracing::instrument(name = "client.rooms.kick", skip_all, fields(room = %request.room_id))]
 async fn kick_user(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<kick_user::v3::Request>,
@@ -172,13 +172,14 @@ async fn kick_user(
     limits.check(EndpointClass::Other, &requester.user)?;
     let (user, reason) = (&requester.user, request.reason.as_deref());
     kick::kick(&rooms, &request.room_id, user, &request.user_id, reason).await?;
+    typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(kick_user::v3::Response::new()))
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/ban`
 #[tracing::instrument(name = "client.rooms.ban", skip_all, fields(room = %request.room_id))]
 async fn ban_user(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<ban_user::v3::Request>,
@@ -186,6 +187,7 @@ async fn ban_user(
     limits.check(EndpointClass::Other, &requester.user)?;
     let (user, reason) = (&requester.user, request.reason.as_deref());
     ban::ban(&rooms, &request.room_id, user, &request.user_id, reason).await?;
+    typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(ban_user::v3::Response::new()))
 }
 

@@ -16,6 +16,7 @@ use millrace_domain::{
         send::{self, TransactionKey},
         set_state::{self, NewState},
     },
+    typing::Typing,
 };
 use millrace_model::json::canonical_object;
 use ruma::{
@@ -95,7 +96,7 @@ fn redaction_of(
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
 #[tracing::instrument(name = "client.state.send", skip_all, fields(room = %request.room_id))]
 async fn send_state(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
     RawQuery(query): RawQuery,
     limits: UserLimits,
     requester: Requester,
@@ -111,6 +112,7 @@ async fn send_state(
         content: canonical_object(request.body.json().get())?,
     };
     let sent = set_state::set_state(&rooms, &request.room_id, &new).await?;
+    typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(send_state_event::v3::Response::new(sent)))
 }
 
