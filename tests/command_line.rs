@@ -74,7 +74,11 @@ struct Running {
 
 impl Running {
     fn start(place: &Place) -> Self {
-        let mut child = place.command(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        Self::start_by(place.command(&["serve"]))
+    }
+
+    fn start_by(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self { child, address, log, started: String::new() };
@@ -96,9 +100,17 @@ impl Running {
 
     /// Sends a request of this method and path, and returns the whole answer.
     fn ask(&self, request: &str, body: &str) -> String {
+        self.ask_as("", request, body)
+    }
+
+    /// As [`Running::ask`], with an access token.
+    fn ask_as(&self, token: &str, request: &str, body: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let length = body.len();
-        let head = format!("{request} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n");
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {token}\r\n\
+             content-length: {length}\r\n"
+        );
         write!(stream, "{head}connection: close\r\n\r\n{body}").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -280,4 +292,62 @@ fn a_full_disk_is_a_sentence() {
     let output = in_namespace(&mount, &serve).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && errors.contains("is full: make room"), "{errors}");
+}
+
+/// The JSON of an answer.
+fn json(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn a_disk_that_fills_up_refuses_what_it_cannot_keep_and_loses_nothing() {
+    const LIMIT_BLOCKS: u32 = 2_048; // of 512 or 1024 bytes, as the shell has it
+    const SENDS_MAX: u32 = 200;
+    let place = Place::new();
+    place.configure("rate_limits.enabled = false\nallow_registration = true");
+    let limit = format!("trap '' XFSZ; ulimit -f {LIMIT_BLOCKS}; exec \"$@\"");
+    let program = env!("CARGO_BIN_EXE_millrace");
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &limit, "sh", program, "serve", "--config"]);
+    limited.arg(place.path("conduit.toml")).env_remove("MILLRACE_CONFIG");
+    let server = Running::start_by(limited);
+    let register = r#"{"username":"a","password":"pass","auth":{"type":"m.login.dummy"}}"#;
+    let session = json(&server.ask("POST /_matrix/client/v3/register", register));
+    let token = session["access_token"].as_str().unwrap();
+    let room = json(&server.ask_as(token, "POST /_matrix/client/v3/createRoom", "{}"));
+    let room = format!("/_matrix/client/v3/rooms/{}", room["room_id"].as_str().unwrap());
+    let send = |server: &Running, n: u32| {
+        let body = format!(r#"{{"body":"{}"}}"#, "x".repeat(40_000));
+        server.ask_as(token, &format!("PUT {room}/send/m.room.message/{n}"), &body)
+    };
+    let mut acknowledged = Vec::new();
+    let refusal = (0..SENDS_MAX).find_map(|n| {
+        let answer = send(&server, n);
+        if answer.starts_with("HTTP/1.1 200") {
+            acknowledged.push(json(&answer)["event_id"].as_str().unwrap().to_owned());
+            return None;
+        }
+        Some(answer)
+    });
+    let refusal = refusal.expect("the disk fills up");
+    assert!(!acknowledged.is_empty());
+    assert!(refusal.starts_with("HTTP/1.1 500"), "{refusal}");
+    assert!(json(&refusal)["errcode"].is_string(), "{refusal}");
+    assert!(send(&server, SENDS_MAX).starts_with("HTTP/1.1 500"), "nothing is written after that");
+    let messages = format!("GET {room}/messages?dir=f&limit=1000");
+    let readable = |server: &Running| -> Vec<String> {
+        let page = json(&server.ask_as(token, &messages, ""));
+        let events = page["chunk"].as_array().unwrap().iter();
+        let said = events.filter(|event| event["type"] == "m.room.message");
+        said.map(|event| event["event_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(readable(&server), acknowledged, "what is there can be read");
+    let (_, log) = server.stop("TERM");
+    assert!(log.contains("writing to the database failed"), "{log}");
+    let server = Running::start(&place);
+    assert_eq!(readable(&server)[..acknowledged.len()], acknowledged);
+    assert!(readable(&server).len() <= acknowledged.len() + 1, "one is in doubt: the refused one");
+    let later = send(&server, SENDS_MAX + 1);
+    assert!(later.starts_with("HTTP/1.1 200"), "{later}");
 }
