@@ -9,6 +9,7 @@ pub mod accounts;
 mod env;
 pub mod ephemeral;
 pub mod filters;
+mod json;
 pub mod presence;
 pub mod profiles;
 pub mod push_rules;

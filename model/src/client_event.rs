@@ -57,29 +57,25 @@ impl ClientForm {
         self.open.len() + self.room_id.as_str().len() + size_of::<Self>()
     }
 
-    /// Appends the event to `out`, with `unsigned` (the text of a JSON object) where there is any.
-    pub fn write_to(&self, out: &mut String, unsigned: Option<&str>, room_id: RoomIdField) {
-        let room_len = match room_id {
-            RoomIdField::Present => self.room_id.as_str().len() + 13,
-            RoomIdField::Absent => 0,
-        };
-        out.reserve(self.open.len() + room_len + unsigned.map_or(0, |text| text.len() + 12) + 1);
+    /// Appends the event to `out`, but for its closing brace: more fields, such as `unsigned`, may
+    /// follow, each with a comma in front.
+    pub fn write_open(&self, out: &mut String, room_id: RoomIdField) {
         out.push_str(&self.open);
         if room_id == RoomIdField::Present {
             out.push_str(",\"room_id\":");
             push_json_str(out, self.room_id.as_str());
         }
-        if let Some(unsigned) = unsigned {
-            out.push_str(",\"unsigned\":");
-            out.push_str(unsigned);
-        }
-        out.push('}');
     }
 
     /// The event as raw JSON, with `unsigned` (the text of a JSON object) where there is any.
     pub fn render(&self, unsigned: Option<&str>, room_id: RoomIdField) -> Box<RawValue> {
         let mut text = String::new();
-        self.write_to(&mut text, unsigned, room_id);
+        self.write_open(&mut text, room_id);
+        if let Some(unsigned) = unsigned {
+            text.push_str(",\"unsigned\":");
+            text.push_str(unsigned);
+        }
+        text.push('}');
         RawValue::from_string(text).expect("assembled from valid JSON")
     }
 }
@@ -113,7 +109,7 @@ fn push_content(open: &mut String, pdu: &Pdu, rules: &RoomVersionRules) {
 }
 
 /// Appends `text` as a JSON string; most identifiers need no escape and are copied.
-pub(crate) fn push_json_str(out: &mut String, text: &str) {
+pub fn push_json_str(out: &mut String, text: &str) {
     if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
         out.push_str(&serde_json::Value::from(text).to_string());
     } else {

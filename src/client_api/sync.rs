@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{Router, extract::State};
+use axum::{Router, extract::State, response::Response};
 use millrace_domain::{
     accounts::Requester,
     filters,
@@ -11,10 +11,10 @@ use millrace_domain::{
 use millrace_model::SyncToken;
 use ruma::api::client::{
     filter::FilterDefinition,
-    sync::sync_events::v3::{Filter, Request, Response},
+    sync::sync_events::v3::{Filter, Request},
 };
 
-use super::{error::ApiError, extract::Matrix, router::MatrixRouter};
+use super::{error::ApiError, extract::Matrix, json::raw_json, router::MatrixRouter};
 use crate::{
     app::{App, SyncTimeoutMax},
     shutdown::Shutdown,
@@ -33,7 +33,7 @@ async fn sync(
     State(shutdown): State<Shutdown>,
     requester: Requester,
     Matrix(request): Matrix<Request>,
-) -> Result<Matrix<Response>, ApiError> {
+) -> Result<Response, ApiError> {
     let filter = match request.filter {
         None => FilterDefinition::default(),
         Some(Filter::FilterDefinition(filter)) => filter,
@@ -60,7 +60,7 @@ async fn sync(
         state_after: request.use_state_after,
         timeout: request.timeout.unwrap_or(Duration::ZERO).min(timeout_max),
     };
-    Ok(Matrix(sync::sync(&syncs, &wanted, shutdown.requested()).await?))
+    Ok(raw_json(sync::sync(&syncs, &wanted, shutdown.requested()).await?.json))
 }
 
 impl From<sync::SyncError> for ApiError {

@@ -15,10 +15,8 @@ use millrace_store::{
 use ruma::{EventId, OwnedEventId};
 use serde::Serialize;
 
-use super::{
-    render::push,
-    view::{ReadError, RoomView, Seen},
-};
+use super::view::{ReadError, RoomView, Seen};
+use crate::json::Object;
 
 /// The newest edits that are looked through for the one that counts.
 const EDITS_MAX: usize = 100;
@@ -171,27 +169,25 @@ impl RoomView<'_> {
 
     async fn render_bundle(&self, bundle: Bundle) -> Result<Option<String>, ReadError> {
         let mut text = String::new();
+        let mut relations = Object::begin(&mut text);
         if let Some(edit) = &bundle.edit {
-            push(&mut text, "m.replace", &self.render_one(edit, RoomIdField::Present).await?);
+            let edit = self.render_one(edit, RoomIdField::Present).await?;
+            relations.field("m.replace").push_str(edit.get());
         }
         if !bundle.references.is_empty() {
             let chunk: Vec<_> =
                 bundle.references.iter().map(|event_id| Reference { event_id }).collect();
-            push(&mut text, "m.reference", &serde_json::json!({ "chunk": chunk }));
+            relations.put("m.reference", &serde_json::json!({ "chunk": chunk }));
         }
         if let Some(Thread { newest, count, participated }) = &bundle.thread {
             let newest = self.render_one(newest, RoomIdField::Present).await?;
-            text.push_str(",\"m.thread\":{\"latest_event\":");
-            text.push_str(newest.get());
-            push(&mut text, "count", count);
-            push(&mut text, "current_user_participated", participated);
-            text.push('}');
+            let mut thread = relations.object("m.thread");
+            thread.field("latest_event").push_str(newest.get());
+            thread.put("count", count);
+            thread.put("current_user_participated", participated);
+            thread.end();
         }
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.replace_range(..1, "{"); // The first field's comma.
-        text.push('}');
-        Ok(Some(text))
+        relations.end_unless_empty();
+        Ok((!text.is_empty()).then_some(text))
     }
 }

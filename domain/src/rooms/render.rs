@@ -8,16 +8,18 @@ use millrace_model::{
     client_event::{RoomIdField, federation_form},
 };
 use millrace_store::rows::room::{EventHeader, EventTransaction};
-use ruma::{OwnedUserId, events::room::member::MembershipState};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedUserId, events::room::member::MembershipState};
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
     Event,
     view::{ReadError, RoomView, Seen},
 };
-use crate::accounts::find_deactivation;
+use crate::{
+    accounts::find_deactivation,
+    json::{Array, Object},
+};
 
 /// In which form a client wants events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,7 @@ pub enum Form {
 
 /// What the `unsigned` of several events refers to, read at once.
 struct Referred {
+    now: MilliSecondsSinceUnixEpoch,
     /// Redactions, and the state events that others replaced: they may be redacted too.
     events: FxHashMap<u64, (Arc<Event>, Arc<EventHeader>)>,
     /// For each event rendered, its `m.relations`.
@@ -63,13 +66,10 @@ impl RoomView<'_> {
         async move {
             let referred = self.refer(seen).await?;
             let mut rendered = Vec::with_capacity(seen.len());
-            for (place, seen) in seen.iter().enumerate() {
-                let unsigned = self.unsigned(seen, place, &referred)?;
-                let (pdu, client) = self.shown(seen, &referred.erased)?;
-                rendered.push(match form {
-                    Form::Client(room_id) => client.render(Some(&unsigned), room_id),
-                    Form::Federation => federation_form(pdu, &unsigned),
-                });
+            for one in seen.iter().enumerate() {
+                let mut text = String::new();
+                self.write(&mut text, one, &referred, form)?;
+                rendered.push(RawValue::from_string(text).expect("assembled from valid JSON"));
             }
             Ok(rendered)
         }
@@ -87,6 +87,49 @@ impl RoomView<'_> {
     ) -> Result<Box<RawValue>, ReadError> {
         let mut rendered = self.render(std::slice::from_ref(seen), room_id).await?;
         Ok(rendered.pop().expect("as many as were given"))
+    }
+
+    /// Appends the events to `out` as a JSON array, each as [`RoomView::render_as`] has it.
+    ///
+    /// # Errors
+    /// As [`RoomView::render`]; then `out` is not to be used.
+    pub(crate) async fn write_array(
+        &self,
+        out: &mut String,
+        seen: &[Seen],
+        form: Form,
+    ) -> Result<(), ReadError> {
+        let referred = self.refer(seen).await?;
+        let mut array = Array::begin(out);
+        for one in seen.iter().enumerate() {
+            self.write(array.item(), one, &referred, form)?;
+        }
+        array.end();
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        out: &mut String,
+        (place, seen): (usize, &Seen),
+        referred: &Referred,
+        form: Form,
+    ) -> Result<(), ReadError> {
+        let (pdu, client) = self.shown(seen, &referred.erased)?;
+        match form {
+            Form::Client(room_id) => {
+                client.write_open(out, room_id);
+                out.push_str(",\"unsigned\":");
+                self.write_unsigned(out, (place, seen), referred)?;
+                out.push('}');
+            }
+            Form::Federation => {
+                let mut unsigned = String::new();
+                self.write_unsigned(&mut unsigned, (place, seen), referred)?;
+                out.push_str(federation_form(pdu, &unsigned).get());
+            }
+        }
+        Ok(())
     }
 
     /// What of an event is shown: all of it, or what redaction leaves.
@@ -125,6 +168,7 @@ impl RoomView<'_> {
         let sent = seen.iter().filter(|seen| self.is_own(seen)).map(|seen| &*seen.event);
         self.rooms.events.load_transactions(self.snapshot, &self.viewer.user, sent).await?;
         Ok(Referred {
+            now: self.rooms.env.now(),
             events: numbers.into_iter().zip(events).collect(),
             relations: self.bundles(seen).await?,
             erased: self.erased_senders(seen).await?,
@@ -143,46 +187,44 @@ impl RoomView<'_> {
         (Some(&txn.device) == self.viewer.device.as_ref()).then_some(txn)
     }
 
-    fn age_ms(&self, event: &Event) -> u64 {
-        let now = self.rooms.env.now().0;
-        now.saturating_sub(event.pdu.origin_server_ts.0).into()
-    }
-
-    /// The text of an event's `unsigned`.
-    fn unsigned(
+    fn write_unsigned(
         &self,
-        seen: &Seen,
-        place: usize,
+        out: &mut String,
+        (place, seen): (usize, &Seen),
         referred: &Referred,
-    ) -> Result<String, ReadError> {
-        let mut text = format!("{{\"age\":{}", self.age_ms(&seen.event));
+    ) -> Result<(), ReadError> {
+        let mut unsigned = Object::begin(out);
+        referred.put_age(&mut unsigned, &seen.event);
         if let Some(membership) = &seen.membership {
-            push(&mut text, "membership", membership);
+            unsigned.put_str("membership", membership.as_str());
         }
         if let Some(txn) = self.own_transaction(seen) {
-            push(&mut text, "transaction_id", &txn.id);
+            unsigned.put_str("transaction_id", &txn.id);
         }
-        self.push_replaced(&mut text, seen, referred)?;
+        self.put_replaced(&mut unsigned, seen, referred)?;
         let redaction = seen.header.redacted_by.and_then(|number| referred.events.get(&number));
         if let Some((redaction, _)) = redaction {
-            text.push_str(",\"redacted_because\":");
-            let unsigned = format!("{{\"age\":{}}}", self.age_ms(redaction));
-            redaction.client.write_to(&mut text, Some(&unsigned), RoomIdField::Present);
+            let out = unsigned.field("redacted_because");
+            redaction.client.write_open(out, RoomIdField::Present);
+            out.push_str(",\"unsigned\":");
+            let mut unsigned = Object::begin(out);
+            referred.put_age(&mut unsigned, redaction);
+            unsigned.end();
+            out.push('}');
         }
         // What an erased user's event was edited to is erased with it.
         let relations = referred.relations[place].as_ref();
         if let Some(relations) = relations.filter(|_| !is_erased(seen, &referred.erased)) {
-            text.push_str(",\"m.relations\":");
-            text.push_str(relations);
+            unsigned.field("m.relations").push_str(relations);
         }
-        text.push('}');
-        Ok(text)
+        unsigned.end();
+        Ok(())
     }
 
     /// What a state event replaced.
-    fn push_replaced(
+    fn put_replaced(
         &self,
-        text: &mut String,
+        unsigned: &mut Object<'_>,
         seen: &Seen,
         referred: &Referred,
     ) -> Result<(), ReadError> {
@@ -192,11 +234,17 @@ impl RoomView<'_> {
             Some(_) => event.redacted(self.rules)?.pdu.content.get(),
             None => event.pdu.content.get(),
         };
-        text.push_str(",\"prev_content\":");
-        text.push_str(content);
-        push(text, "prev_sender", &event.pdu.sender);
-        push(text, "replaces_state", &event.pdu.event_id);
+        unsigned.field("prev_content").push_str(content);
+        unsigned.put_str("prev_sender", event.pdu.sender.as_str());
+        unsigned.put_str("replaces_state", event.pdu.event_id.as_str());
         Ok(())
+    }
+}
+
+impl Referred {
+    fn put_age(&self, unsigned: &mut Object<'_>, event: &Event) {
+        let age = self.now.0.saturating_sub(event.pdu.origin_server_ts.0);
+        write!(unsigned.field("age"), "{age}").expect("a text takes everything");
     }
 }
 
@@ -207,12 +255,6 @@ fn was_absent(seen: &Seen) -> bool {
 
 fn is_erased(seen: &Seen, erased: &FxHashSet<OwnedUserId>) -> bool {
     was_absent(seen) && erased.contains(&seen.event.pdu.sender)
-}
-
-/// Adds a field to the text of an object that has one already.
-pub(super) fn push(text: &mut String, name: &str, value: &impl Serialize) {
-    let value = serde_json::to_string(value).expect("identifiers and numbers have a JSON form");
-    write!(text, ",\"{name}\":{value}").expect("a text takes everything");
 }
 
 #[cfg(test)]

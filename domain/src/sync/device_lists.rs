@@ -6,16 +6,16 @@ use millrace_store::{
     PartitionId, Read,
     tables::{DEVICE_LIST, DEVICE_LISTS, MEMBERS},
 };
-use ruma::{
-    UserId, api::client::sync::sync_events::v3::Response, events::room::member::MembershipState,
-};
+use ruma::{UserId, events::room::member::MembershipState};
+use serde_json::json;
 
 use super::{Step, SyncError, User};
+use crate::json::Object;
 
 /// So many changes are looked at; who was away longer is told of all users anyway.
 const CHANGES_MAX: usize = 10_000;
 
-pub(super) async fn fill(step: &Step<'_>, response: &mut Response) -> Result<(), SyncError> {
+pub(super) async fn put(step: &Step<'_>, body: &mut Object<'_>) -> Result<(), SyncError> {
     let Some(since) = step.since else { return Ok(()) };
     let store = &step.syncs.rooms.env.store;
     let partition = PartitionId::of::<String>(&DEVICE_LISTS);
@@ -27,10 +27,14 @@ pub(super) async fn fill(step: &Step<'_>, response: &mut Response) -> Result<(),
     for change in changes.iter().filter(|change| change.table == DEVICE_LIST.info().id) {
         users.insert(DEVICE_LIST.decode_key(&change.key)?);
     }
+    let mut changed = Vec::new();
     for user in users {
         if user == step.request.user || shares_room(step, &user).await? {
-            response.device_lists.changed.push(user);
+            changed.push(user);
         }
+    }
+    if !changed.is_empty() {
+        body.put("device_lists", &json!({ "changed": changed }));
     }
     Ok(())
 }

@@ -7,26 +7,23 @@ use millrace_store::{
     rows::receipt::{Receipt, ReceiptKind},
     tables::RECEIPTS,
 };
-use ruma::{
-    OwnedEventId, OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response,
-    events::AnySyncEphemeralRoomEvent, serde::Raw,
-};
-use serde_json::{Value, json, value::to_raw_value};
+use ruma::{OwnedEventId, OwnedUserId, RoomId};
+use serde_json::{Value, json};
 
 use super::{Step, SyncError, joined::RoomNews};
-use crate::presence::Shown;
+use crate::{json::Object, presence::Shown};
 
 /// So many receipts of a room are told to who is new to it.
 const RECEIPTS_MAX: usize = 5_000;
 
 type Receipts = Vec<((OwnedUserId, u8, String), Receipt)>;
 
-/// Receipts and typing of a room that changed, or all of them.
+/// Receipts and typing of a room that changed, or all of them, as JSON.
 pub(super) async fn of_room(
     step: &Step<'_>,
     room: &RoomId,
     news: &RoomNews,
-) -> Result<Vec<Raw<AnySyncEphemeralRoomEvent>>, SyncError> {
+) -> Result<Vec<String>, SyncError> {
     let filter = &step.request.filter.ephemeral;
     let mut events = Vec::new();
     if !filter.admits_room(room) {
@@ -35,25 +32,20 @@ pub(super) async fn of_room(
     if filter.admits_type("m.receipt")
         && let Some(content) = receipts(step, room, news).await?
     {
-        events.push(wire("m.receipt", &content)?);
+        events.push(event("m.receipt", &content));
     }
     if filter.admits_type("m.typing") {
         let users = step.syncs.typing.users(room);
         let changed = step.syncs.typing.since(step.ephemeral).iter().any(|other| other == room);
         if changed && (step.since.is_some() || !users.is_empty()) {
-            events.push(wire("m.typing", &json!({ "user_ids": users }))?);
+            events.push(event("m.typing", &json!({ "user_ids": users })));
         }
     }
     Ok(events)
 }
 
-fn wire<T>(kind: &str, content: &Value) -> Result<Raw<T>, SyncError> {
-    let raw = to_raw_value(&json!({ "type": kind, "content": content }));
-    let raw = raw.map_err(|error| millrace_store::Error::Malformed {
-        table: "receipts",
-        reason: error.to_string().into(),
-    })?;
-    Ok(Raw::from_json(raw))
+fn event(kind: &str, content: &Value) -> String {
+    json!({ "type": kind, "content": content }).to_string()
 }
 
 /// The content of an `m.receipt` event; none where there is nothing to tell.
@@ -92,10 +84,10 @@ async fn receipts(
 
 /// Presence that changed of who shares a room, and that of `members`: those whose member events
 /// are told, since they may be new to the user.
-pub(super) fn fill_presence(
+pub(super) fn put_presence(
     step: &Step<'_>,
     members: &BTreeSet<OwnedUserId>,
-    response: &mut Response,
+    body: &mut Object<'_>,
 ) {
     let presence = &step.syncs.presence;
     if !presence.is_enabled() {
@@ -111,13 +103,11 @@ pub(super) fn fill_presence(
     for one in presence.of(members.iter().map(|user| &**user)) {
         shown.insert(one.user.clone(), one);
     }
-    for one in shown.into_values() {
-        if step.request.filter.presence.admits_sender(&one.user)
-            && step.request.filter.presence.admits_type("m.presence")
-        {
-            let raw = to_raw_value(&presence_event(&one));
-            response.presence.events.extend(raw.map(Raw::from_json));
-        }
+    let filter = &step.request.filter.presence;
+    if filter.admits_type("m.presence") {
+        let shown = shown.into_values().filter(|one| filter.admits_sender(&one.user));
+        let events: Vec<_> = shown.map(|one| presence_event(&one).to_string()).collect();
+        body.put_events("presence", &events);
     }
 }
 

@@ -10,10 +10,7 @@ use millrace_store::{
 };
 use ruma::{
     OwnedRoomId, OwnedUserId, RoomId, UInt, UserId,
-    api::client::sync::sync_events::{
-        UnreadNotificationsCount,
-        v3::{JoinedRoom, Response, State, StateEvents, Timeline as WireTimeline},
-    },
+    api::client::sync::sync_events::UnreadNotificationsCount,
     events::{TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
@@ -26,7 +23,10 @@ use super::{
     timeline::{self, Timeline},
     user::{self, News},
 };
-use crate::rooms::{RoomView, Seen};
+use crate::{
+    json::Object,
+    rooms::{RoomView, Seen},
+};
 
 #[derive(Deserialize)]
 struct MemberContent {
@@ -46,24 +46,25 @@ pub(super) struct RoomNews {
     pub whole: bool,
 }
 
-/// Fills in the joined rooms, and returns the users whose member events are among what is told.
-pub(super) async fn fill(
+/// Adds the joined rooms, and returns the users whose member events are among what is told.
+pub(super) async fn put(
     step: &Step<'_>,
     news: &News,
-    response: &mut Response,
+    rooms: &mut Object<'_>,
 ) -> Result<BTreeSet<OwnedUserId>, SyncError> {
     let mut members = BTreeSet::new();
+    let mut join = rooms.object("join");
     for index in candidates(step, news) {
         let (room, _) = &step.interest.joined[index];
         if !step.request.filter.rooms.admits(room) {
             continue;
         }
         let Some(view) = step.view(room).await? else { continue };
-        let joined = JoinedStep { step, room, view }.read(news, &mut members).await?;
-        if step.since.is_none() || step.request.full_state || !joined.is_empty() {
-            response.rooms.join.insert(room.clone(), joined);
-        }
+        let mut joined = join.object(room.as_str());
+        JoinedStep { step, room, view }.put(news, &mut joined, &mut members).await?;
+        joined.end_unless_empty();
     }
+    join.end_unless_empty();
     Ok(members)
 }
 
@@ -94,11 +95,12 @@ struct JoinedStep<'a> {
 }
 
 impl JoinedStep<'_> {
-    async fn read(
+    async fn put(
         &self,
         user_news: &News,
+        joined: &mut Object<'_>,
         members: &mut BTreeSet<OwnedUserId>,
-    ) -> Result<JoinedRoom, SyncError> {
+    ) -> Result<(), SyncError> {
         let news = self.news(user_news).await?;
         let timeline = self.timeline(&news).await?;
         let state = self.state(&news, &timeline).await?;
@@ -106,20 +108,21 @@ impl JoinedStep<'_> {
         let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
         let told = told.filter_map(|seen| seen.event.pdu.state_key.as_deref());
         members.extend(told.filter_map(|user| UserId::parse(user).ok()));
-        let mut joined = JoinedRoom::new();
-        joined.ephemeral.events = ephemeral::of_room(self.step, self.room, &news).await?;
-        joined.account_data.events =
-            user::room_account_data(self.step, self.room, user_news, news.whole).await?;
+        let (step, room) = (self.step, self.room);
         if self.members_changed(&news, &timeline, &state) {
-            let (room, user) = (self.room.as_ref(), &self.step.request.user);
-            let named = self.is_named().await?;
-            joined.summary =
-                summary::read(&self.step.snapshot, (room, &self.view.head), user, named).await?;
+            let (named, place) = (self.is_named().await?, (&**room, &self.view.head));
+            let summary = summary::read(&step.snapshot, place, &step.request.user, named).await?;
+            joined.put("summary", &summary);
         }
-        joined.timeline = self.render_timeline(timeline, &news).await?;
-        joined.state = self.render_state(&state).await?;
-        self.fill_unread(&mut joined, &news).await?;
-        Ok(joined)
+        self.put_unread(joined, &news).await?;
+        if news.first_new <= self.view.head.last {
+            timeline::put(step, &self.view, &timeline, joined).await?;
+        }
+        let account_data = user::room_account_data(step, room, user_news, news.whole).await?;
+        joined.put_events("account_data", &account_data);
+        joined.put_events("ephemeral", &ephemeral::of_room(step, room, &news).await?);
+        // Last: a room of which there is nothing to tell is not told of for its unchanged state.
+        state::put(step, &self.view, &state, joined).await
     }
 
     async fn news(&self, user_news: &News) -> Result<RoomNews, SyncError> {
@@ -213,29 +216,7 @@ impl JoinedStep<'_> {
         Ok(named.iter().any(Option::is_some))
     }
 
-    async fn render_timeline(
-        &self,
-        timeline: Timeline,
-        news: &RoomNews,
-    ) -> Result<WireTimeline, SyncError> {
-        let mut wire = WireTimeline::new();
-        if news.first_new > self.view.head.last {
-            return Ok(wire);
-        }
-        wire.limited = timeline.limited;
-        wire.prev_batch = Some(prev_batch(timeline.start));
-        wire.events = self.step.render(&self.view, &timeline.events).await?;
-        Ok(wire)
-    }
-
-    async fn render_state(&self, state: &[Seen]) -> Result<State, SyncError> {
-        let mut events = StateEvents::default();
-        events.events = self.step.render(&self.view, state).await?;
-        let after = self.step.request.state_after;
-        Ok(if after { State::After(events) } else { State::Before(events) })
-    }
-
-    async fn fill_unread(&self, joined: &mut JoinedRoom, news: &RoomNews) -> Result<(), SyncError> {
+    async fn put_unread(&self, joined: &mut Object<'_>, news: &RoomNews) -> Result<(), SyncError> {
         if !news.whole && news.changes.is_empty() {
             return Ok(());
         }
@@ -244,12 +225,14 @@ impl JoinedStep<'_> {
         let unreads = &step.syncs.unreads;
         let counts = unreads.counts(&step.syncs.rooms, &step.snapshot, user, place).await?;
         if step.request.filter.threads {
-            let threads = counts.threads.iter();
-            joined.unread_notifications = unread(counts.main);
-            joined.unread_thread_notifications =
-                threads.map(|(root, count)| (root.clone(), unread(*count))).collect();
+            joined.put("unread_notifications", &unread(counts.main));
+            let mut threads = joined.object("unread_thread_notifications");
+            for (root, count) in &counts.threads {
+                threads.put(root.as_str(), &unread(*count));
+            }
+            threads.end_unless_empty();
         } else {
-            joined.unread_notifications = unread(counts.total());
+            joined.put("unread_notifications", &unread(counts.total()));
         }
         Ok(())
     }
@@ -260,12 +243,6 @@ fn unread(count: UnreadCount) -> UnreadNotificationsCount {
     wire.notification_count = Some(UInt::new_saturating(count.notify));
     wire.highlight_count = Some(UInt::new_saturating(count.highlight));
     wire
-}
-
-/// The token that pages back from a place.
-pub(super) fn prev_batch((n, k): (i64, i32)) -> String {
-    use millrace_model::{PageToken, TimelineIndex};
-    PageToken::before(TimelineIndex { n, k }).to_string()
 }
 
 /// `n` of the first live event that `view` does not cover: the live rows it covers are a prefix.

@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use millrace_model::SyncToken;
 use millrace_store::{PartitionId, Snapshot, View, tables::DEVICE_LISTS};
-use ruma::{OwnedUserId, RoomId, api::client::sync::sync_events::v3::Response, serde::Raw};
+use ruma::{OwnedUserId, RoomId};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::request::{SyncFilter, SyncRequest};
@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},
+    json::{Array, Object},
     presence::Presence,
     rooms::{ReadError, RoomView, Rooms, Seen, Viewer, events::LoadError, states::StateError},
     to_device::Pending,
@@ -129,19 +130,32 @@ impl Step<'_> {
         Ok(RoomView::open(rooms, &self.snapshot, room, &self.viewer).await?)
     }
 
-    /// Room events in the form, and with the fields, that the filter asks for.
-    async fn render<T>(
+    /// Adds room events, in the form and with the fields that the filter asks for, as `events`.
+    async fn put_events(
         &self,
         view: &RoomView<'_>,
         seen: &[Seen],
-    ) -> Result<Vec<Raw<T>>, SyncError> {
+        object: &mut Object<'_>,
+    ) -> Result<(), SyncError> {
         let SyncFilter { form, fields, .. } = &self.request.filter;
-        let rendered = view.render_as(seen, *form).await?.into_iter();
-        Ok(match fields {
-            Some(fields) => rendered.map(|event| Raw::from_json(fields.pick(&event))).collect(),
-            None => rendered.map(Raw::from_json).collect(),
-        })
+        let out = object.field("events");
+        let Some(fields) = fields else { return Ok(view.write_array(out, seen, *form).await?) };
+        let mut events = Array::begin(out);
+        for event in view.render_as(seen, *form).await? {
+            events.item().push_str(fields.pick(&event).get());
+        }
+        events.end();
+        Ok(())
     }
+}
+
+/// What a sync answers.
+#[derive(Debug)]
+pub struct Response {
+    /// The body: a JSON object.
+    pub json: String,
+    /// Whether it holds nothing but the next token.
+    is_empty: bool,
 }
 
 /// Answers a sync: at once where there is news (or all is wanted), else as soon as there is, else
@@ -159,7 +173,7 @@ pub async fn sync(
     user::acknowledge(syncs, request).await?;
     let (mut response, mut interest) = attempt(syncs, request, since.as_mut()).await?;
     let at_once = since.is_none() || request.full_state || request.timeout == Duration::ZERO;
-    if at_once || !is_empty(&response) {
+    if at_once || !response.is_empty {
         return Ok(response);
     }
     tokio::pin!(ended);
@@ -169,7 +183,7 @@ pub async fn sync(
         loop {
             let before = Arc::clone(&interest);
             (response, interest) = attempt(syncs, request, since.as_mut()).await?;
-            if !is_empty(&response) {
+            if !response.is_empty {
                 return Ok(response);
             }
             if !Arc::ptr_eq(&before, &interest) {
@@ -231,7 +245,7 @@ async fn attempt(
         lazy.end(&syncs.lazy, request, &next);
     }
     if let Some(since) = since
-        && is_empty(&response)
+        && response.is_empty
     {
         *since = next;
     }
@@ -239,22 +253,20 @@ async fn attempt(
 }
 
 async fn build(step: &Step<'_>) -> Result<Response, SyncError> {
-    let mut response = Response::new(step.next.to_string());
+    let mut json = String::new();
+    let mut body = Object::begin(&mut json);
     let news = user::News::read(step).await?;
-    let members = joined::fill(step, &news, &mut response).await?;
-    outside::fill(step, &news, &mut response).await?;
-    user::fill(step, &news, &mut response)?;
-    ephemeral::fill_presence(step, &members, &mut response);
-    device_lists::fill(step, &mut response).await?;
-    Ok(response)
-}
-
-fn is_empty(response: &Response) -> bool {
-    response.rooms.is_empty()
-        && response.presence.is_empty()
-        && response.account_data.is_empty()
-        && response.to_device.is_empty()
-        && response.device_lists.is_empty()
+    let mut rooms = body.object("rooms");
+    let members = joined::put(step, &news, &mut rooms).await?;
+    outside::put(step, &news, &mut rooms).await?;
+    rooms.end_unless_empty();
+    user::put(step, &news, &mut body);
+    ephemeral::put_presence(step, &members, &mut body);
+    device_lists::put(step, &mut body).await?;
+    let is_empty = body.is_empty();
+    body.put_str("next_batch", &step.next.to_string());
+    body.end();
+    Ok(Response { json, is_empty })
 }
 
 /// Names a user without borrowing problems in maps.

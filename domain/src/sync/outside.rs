@@ -1,68 +1,73 @@
 //! The rooms that the user is not in: invited, knocked, left, banned.
 
 use millrace_store::rows::room::UserRoom;
-use ruma::{
-    OwnedRoomId,
-    api::client::sync::sync_events::v3::{
-        InvitedRoom, KnockedRoom, LeftRoom, Response, State, StateEvents,
-    },
-    events::room::member::MembershipState,
-    serde::Raw,
-};
+use ruma::{OwnedRoomId, events::room::member::MembershipState};
 
 use super::{
     Step, SyncError,
-    joined::{first_after, prev_batch, root_before},
+    joined::{first_after, root_before},
     state, timeline,
-    user::{self, News},
+    user::News,
 };
+use crate::json::Object;
 
-pub(super) async fn fill(
+/// Adds the rooms that the user is invited to, knocks on, or has left.
+pub(super) async fn put(
     step: &Step<'_>,
     news: &News,
-    response: &mut Response,
+    rooms: &mut Object<'_>,
 ) -> Result<(), SyncError> {
     let initial = step.since.is_none();
+    let (mut invited, mut knocked, mut left) = (Vec::new(), Vec::new(), Vec::new());
     for (room, row) in &step.interest.other {
-        let told = if initial { true } else { news.rooms.contains(room) };
-        if !told || !step.request.filter.rooms.admits(room) {
+        if !(initial || news.rooms.contains(room)) || !step.request.filter.rooms.admits(room) {
             continue;
         }
         match row.membership {
             MembershipState::Invite if step.viewer.ignored.contains(&row.sender) => {}
-            MembershipState::Invite => {
-                let mut invited = InvitedRoom::new();
-                invited.invite_state.events = stripped(row)?;
-                response.rooms.invite.insert(room.clone(), invited);
-            }
-            MembershipState::Knock => {
-                let mut knocked = KnockedRoom::new();
-                knocked.knock_state.events = stripped(row)?;
-                response.rooms.knock.insert(room.clone(), knocked);
-            }
+            MembershipState::Invite => invited.push((room, row)),
+            MembershipState::Knock => knocked.push((room, row)),
             _ if initial && (row.forgotten || !step.request.filter.include_leave) => {}
-            _ => {
-                let left = left(step, room, row).await?;
-                response.rooms.leave.extend(left.map(|left| (room.clone(), left)));
-            }
+            _ => left.push((room, row)),
         }
     }
+    put_stripped(rooms, ("invite", "invite_state"), &invited);
+    put_stripped(rooms, ("knock", "knock_state"), &knocked);
+    let mut leave = rooms.object("leave");
+    for (room, row) in left {
+        put_left(step, room, row, &mut leave).await?;
+    }
+    leave.end_unless_empty();
     Ok(())
 }
 
-fn stripped<T>(row: &UserRoom) -> Result<Vec<Raw<T>>, SyncError> {
-    row.stripped.iter().map(|event| user::raw(event.clone()).map(Raw::from_json)).collect()
+/// Rooms of which the user is shown only some state.
+fn put_stripped(
+    rooms: &mut Object<'_>,
+    (section, state): (&str, &str),
+    rows: &[(&OwnedRoomId, &UserRoom)],
+) {
+    let mut section = rooms.object(section);
+    for (room, row) in rows {
+        let mut object = section.object(room.as_str());
+        object.put_events(state, &row.stripped);
+        object.end();
+    }
+    section.end_unless_empty();
 }
 
-/// A room up to the user's leaving; none where a room was only forgotten.
-async fn left(
+/// A room up to the user's leaving; nothing where a room was only forgotten.
+async fn put_left(
     step: &Step<'_>,
     room: &OwnedRoomId,
     row: &UserRoom,
-) -> Result<Option<LeftRoom>, SyncError> {
-    let mut left = LeftRoom::new();
-    let Some(mut view) = step.view(room).await? else { return Ok(Some(left)) };
+    leave: &mut Object<'_>,
+) -> Result<(), SyncError> {
     let request = step.request;
+    let Some(mut view) = step.view(room).await? else {
+        leave.object(room.as_str()).end();
+        return Ok(());
+    };
     let first_new = match step.since {
         Some(since) if !request.full_state => {
             first_after(step, room, &view.head, &since.view).await?
@@ -70,7 +75,7 @@ async fn left(
         _ => 1,
     };
     if row.forgotten && first_new > row.n {
-        return Ok(None);
+        return Ok(());
     }
     // As of the leaving: what came later is not the user's to see.
     view.head.root = root_before(step, room, row.n + 1).await?;
@@ -96,11 +101,9 @@ async fn left(
         let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy: None };
         state = state::read(&step.syncs.rooms, &view, &wanted).await?;
     }
-    left.timeline.events = step.render(&view, &timeline.events).await?;
-    left.timeline.limited = timeline.limited;
-    left.timeline.prev_batch = Some(prev_batch(timeline.start));
-    let mut events = StateEvents::default();
-    events.events = step.render(&view, &state).await?;
-    left.state = if request.state_after { State::After(events) } else { State::Before(events) };
-    Ok(Some(left))
+    let mut left = leave.object(room.as_str());
+    timeline::put(step, &view, &timeline, &mut left).await?;
+    state::put(step, &view, &state, &mut left).await?;
+    left.end();
+    Ok(())
 }

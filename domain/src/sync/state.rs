@@ -6,8 +6,11 @@ use millrace_model::filter::EventFilter;
 use millrace_store::{Snapshot, state_tree::StateRoot};
 use ruma::{OwnedUserId, RoomId};
 
-use super::{SyncError, lazy::Known};
-use crate::rooms::{RoomView, Rooms, Seen};
+use super::{Step, SyncError, lazy::Known};
+use crate::{
+    json::Object,
+    rooms::{RoomView, Rooms, Seen},
+};
 
 const MEMBER: &str = "m.room.member";
 
@@ -61,6 +64,24 @@ pub async fn read(
     let mut events = view.state_events(&numbers).await?;
     events.retain(|seen| wanted.filter.admits_in_room(&seen.event.pdu));
     Ok(events)
+}
+
+/// Adds state to a room that is told of. Who asked for the state after the timeline is told where
+/// there is none.
+pub(super) async fn put(
+    step: &Step<'_>,
+    view: &RoomView<'_>,
+    state: &[Seen],
+    room: &mut Object<'_>,
+) -> Result<(), SyncError> {
+    let after = step.request.state_after;
+    if state.is_empty() && (room.is_empty() || !after) {
+        return Ok(());
+    }
+    let mut object = room.object(if after { "state_after" } else { "state" });
+    step.put_events(view, state, &mut object).await?;
+    object.end();
+    Ok(())
 }
 
 async fn changed(

@@ -1,12 +1,15 @@
 //! Which part of a room's timeline a sync returns.
 
-use millrace_model::filter::EventFilter;
+use millrace_model::{PageToken, TimelineIndex, filter::EventFilter};
 use millrace_store::{
     Read, Scan, rows::room::TimelineRow, state_tree::StateRoot, tables::TIMELINE,
 };
 
-use super::SyncError;
-use crate::rooms::{RoomView, Seen};
+use super::{Step, SyncError};
+use crate::{
+    json::Object,
+    rooms::{RoomView, Seen},
+};
 
 /// So many rows are looked through at most for events that a filter admits.
 const LOOKED_AT_MAX: usize = 2_000;
@@ -66,6 +69,24 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
     }
     timeline.events.reverse();
     Ok(timeline)
+}
+
+/// Adds a timeline to a room.
+pub(super) async fn put(
+    step: &Step<'_>,
+    view: &RoomView<'_>,
+    timeline: &Timeline,
+    room: &mut Object<'_>,
+) -> Result<(), SyncError> {
+    let mut object = room.object("timeline");
+    step.put_events(view, &timeline.events, &mut object).await?;
+    if timeline.limited {
+        object.put("limited", &true);
+    }
+    let (n, k) = timeline.start;
+    object.put_str("prev_batch", &PageToken::before(TimelineIndex { n, k }).to_string());
+    object.end();
+    Ok(())
 }
 
 /// Takes what fits from rows (newest first). `Some(limited)` where enough was taken.

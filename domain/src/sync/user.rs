@@ -8,17 +8,12 @@ use millrace_store::{
     rows::user::ToDevice,
     tables::{ACCOUNT_DATA, USER_ROOMS},
 };
-use ruma::{
-    OwnedRoomId, RoomId, UserId,
-    api::client::sync::sync_events::v3::Response,
-    events::{AnyRoomAccountDataEvent, AnyToDeviceEvent},
-    serde::Raw,
-};
-use serde_json::{json, value::RawValue};
+use ruma::{OwnedRoomId, RoomId, UserId};
 
 use super::{Step, SyncError, SyncRequest, Syncs};
 use crate::{
     account_data::PUSH_RULES,
+    json::Object,
     push_rules,
     to_device::{self, Pending},
 };
@@ -106,63 +101,53 @@ impl News {
 }
 
 /// Global account data and messages to the device.
-pub(super) fn fill(step: &Step<'_>, news: &News, response: &mut Response) -> Result<(), SyncError> {
+pub(super) fn put(step: &Step<'_>, news: &News, body: &mut Object<'_>) {
     let filter = &step.request.filter.account_data;
-    for (kind, content) in news.account_data.get("").into_iter().flatten() {
-        if filter.admits_type(kind) {
-            response.account_data.events.push(Raw::from_json(account_data(kind, content)?));
-        }
-    }
-    for waiting in &step.messages {
-        response.to_device.events.push(to_device_event(&waiting.message)?);
-    }
-    Ok(())
+    let changed = news.account_data.get("").into_iter().flatten();
+    let admitted = changed.filter(|(kind, _)| filter.admits_type(kind));
+    let events: Vec<_> = admitted.map(|(kind, content)| account_data(kind, content)).collect();
+    body.put_events("account_data", &events);
+    let messages = step.messages.iter().map(|waiting| to_device_event(&waiting.message));
+    body.put_events("to_device", &messages.collect::<Vec<_>>());
 }
 
-/// A room's account data that changed, or all of it.
+/// A room's account data that changed, or all of it, as JSON.
 pub(super) async fn room_account_data(
     step: &Step<'_>,
     room: &RoomId,
     news: &News,
     whole: bool,
-) -> Result<Vec<Raw<AnyRoomAccountDataEvent>>, SyncError> {
+) -> Result<Vec<String>, SyncError> {
     let filter = &step.request.filter.room_account_data;
     let admitted = |kind: &str| filter.admits_type(kind) && filter.admits_room(room);
-    let mut events = Vec::new();
     if whole && step.since.is_some() {
         let scan = Scan::prefix(room.as_str());
         let rows = step.snapshot.scan(&ACCOUNT_DATA, &step.request.user, scan).await?;
-        for ((_, kind), content) in rows.iter().filter(|((_, kind), _)| admitted(kind)) {
-            events.push(Raw::from_json(account_data(kind, content)?));
-        }
-        return Ok(events);
+        let rows = rows.iter().filter(|((_, kind), _)| admitted(kind));
+        return Ok(rows.map(|((_, kind), content)| account_data(kind, content)).collect());
     }
     let changed = news.account_data.get(room.as_str()).into_iter().flatten();
-    for (kind, content) in changed.filter(|(kind, _)| admitted(kind)) {
-        events.push(Raw::from_json(account_data(kind, content)?));
-    }
-    Ok(events)
+    let changed = changed.filter(|(kind, _)| admitted(kind));
+    Ok(changed.map(|(kind, content)| account_data(kind, content)).collect())
 }
 
-fn account_data(kind: &str, content: &str) -> Result<Box<RawValue>, SyncError> {
-    let kind = json!(kind);
-    let text = format!("{{\"type\":{kind},\"content\":{content}}}");
-    raw(text)
+fn account_data(kind: &str, content: &str) -> String {
+    let mut text = String::new();
+    let mut event = Object::begin(&mut text);
+    event.put_str("type", kind);
+    event.field("content").push_str(content);
+    event.end();
+    text
 }
 
-fn to_device_event(message: &ToDevice) -> Result<Raw<AnyToDeviceEvent>, SyncError> {
-    let (kind, sender) = (json!(message.kind), json!(message.sender));
-    let content = &message.content;
-    let text = format!("{{\"type\":{kind},\"sender\":{sender},\"content\":{content}}}");
-    raw(text).map(Raw::from_json)
-}
-
-/// Text that was assembled from stored JSON.
-pub(super) fn raw(text: String) -> Result<Box<RawValue>, SyncError> {
-    RawValue::from_string(text).map_err(|error| {
-        let reason = error.to_string().into();
-        millrace_store::Error::Malformed { table: "account_data or to_device", reason }.into()
-    })
+fn to_device_event(message: &ToDevice) -> String {
+    let mut text = String::new();
+    let mut event = Object::begin(&mut text);
+    event.put_str("type", &message.kind);
+    event.put_str("sender", message.sender.as_str());
+    event.field("content").push_str(&message.content);
+    event.end();
+    text
 }
 
 /// The oldest messages to the device that the client has not seen. Those beyond
