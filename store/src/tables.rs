@@ -4,7 +4,9 @@
 //! carry their position and are listed in the change index of their partition.
 
 use millrace_model::position::Position;
-use ruma::{OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId};
+use ruma::{
+    OwnedDeviceId, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedServerName, OwnedUserId,
+};
 
 use crate::{
     engine::Write,
@@ -14,6 +16,7 @@ use crate::{
             AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
             RegistrationToken, TokenHash,
         },
+        inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
         outside::Vias,
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
@@ -168,6 +171,35 @@ pub const DEVICE_LISTS: &str = "device-lists";
 
 /// `room -> Vias` of a room that a user has knocked on: who knows of it.
 pub const OUTSIDE_VIAS: Table<OwnedUserId, OwnedRoomId, Vias> = Table::new(166, "outside_vias");
+
+// --- What other servers sent (150-159): see rows/inbound.rs --------------------------------------
+
+/// `n -> QueuedPdu`: events that wait to be received into the room, in the order of their arrival.
+pub const INBOUND: Table<OwnedRoomId, u64, QueuedPdu> =
+    Table::new(150, "inbound").in_family(Family::Bodies).guarded_by(&INBOUND_HEAD);
+/// `(due, in milliseconds since 1970, n) -> QueuedPdu`: events to be tried again later.
+pub const INBOUND_PUT_OFF: Table<OwnedRoomId, (u64, u64), QueuedPdu> =
+    Table::new(151, "inbound_put_off").guarded_by(&INBOUND_HEAD);
+/// `() -> InboundHead` of what waits for a room; none where nothing does.
+pub const INBOUND_HEAD: Table<OwnedRoomId, (), InboundHead> = Table::new(152, "inbound_head");
+/// `room -> ()`: rooms for which something waits, to go on with after a restart.
+pub const INBOUND_ROOMS: Table<Node, OwnedRoomId, ()> = Table::new(153, "inbound_rooms");
+/// `digest of the transaction ID -> answer as JSON`: the newest transactions of a server.
+pub const INBOUND_ANSWERS: Table<OwnedServerName, [u8; 16], String> =
+    Table::new(154, "inbound_answers").guarded_by(&INBOUND_ANSWERS_HEAD);
+/// The digests (16 bytes each) of a server's newest transactions, the oldest first, under `()`.
+pub const INBOUND_ANSWERS_HEAD: Table<OwnedServerName, (), Vec<u8>> =
+    Table::new(155, "inbound_answers_head");
+/// Digests (16 bytes each) of the newest messages to devices by a user of another server.
+pub const INBOUND_TO_DEVICE: Table<OwnedUserId, (), Vec<u8>> = Table::new(156, "inbound_to_device");
+/// `() -> RemoteDevices`: how far we know the devices of a user of another server.
+pub const REMOTE_DEVICES_HEAD: Table<OwnedUserId, (), RemoteDevices> =
+    Table::new(157, "remote_devices_head");
+/// `device -> RemoteDevice` of a user of another server.
+pub const REMOTE_DEVICES: Table<OwnedUserId, OwnedDeviceId, RemoteDevice> =
+    Table::new(158, "remote_devices").guarded_by(&REMOTE_DEVICES_HEAD);
+/// `user -> ()`: users of other servers whose devices are to be fetched again.
+pub const STALE_DEVICES: Table<Node, OwnedUserId, ()> = Table::new(159, "stale_devices");
 
 // --- How the store writes its own rows -----------------------------------------------------------
 

@@ -1,6 +1,7 @@
 //! What the rows of tables hold, one file per subject. Values only; rules live in the domain.
 
 pub mod account;
+pub mod inbound;
 pub mod outside;
 pub mod receipt;
 pub mod report;
