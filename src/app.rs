@@ -274,6 +274,7 @@ fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<Roo
         default_version,
         publication: config.rooms.allow_room_publication,
         directory_without_account: config.rooms.allow_public_rooms_without_auth,
+        directory_for_servers: config.rooms.allow_public_rooms_over_federation,
     })
 }
 

@@ -77,3 +77,69 @@ async fn a_link_that_is_cut_is_an_error_until_it_is_mended() {
     network.mend("one", "two");
     assert!(ask().await.is_ok());
 }
+
+/// Two servers of one network; the first shows its directory to others.
+async fn pair() -> (Network, TestServer, TestServer) {
+    let network = Network::default();
+    let mut config = TestServer::config();
+    config.rooms.allow_public_rooms_over_federation = true;
+    let one = TestServer::start_in_with(&network, "one", config).await;
+    let two = TestServer::start_in(&network, "two").await;
+    (network, one, two)
+}
+
+#[tokio::test]
+async fn names_of_rooms_and_users_are_found_across_servers() {
+    let (network, one, two) = pair().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let new = json!({ "room_alias_name": "lobby", "visibility": "public", "name": "The lobby" });
+    let room = alice.post("/_matrix/client/v3/createRoom", new).await.ok()["room_id"].clone();
+
+    let alias = "/_matrix/client/v3/directory/room/%23lobby:one";
+    assert_eq!(bob.get(alias).await.ok(), json!({ "room_id": room, "servers": ["one"] }));
+    let none = "/_matrix/client/v3/directory/room/%23none:one";
+    bob.get(none).await.refused(404, "M_NOT_FOUND");
+
+    let listed = bob.get("/_matrix/client/v3/publicRooms?server=one").await.ok();
+    assert_eq!(listed["chunk"][0]["name"], "The lobby");
+    assert_eq!(listed["chunk"][0]["join_rule"], "public");
+    let term = json!({ "filter": { "generic_search_term": "nothing" } });
+    let found = bob.post("/_matrix/client/v3/publicRooms?server=one", term).await.ok();
+    assert_eq!((&found["chunk"], &found["total_room_count_estimate"]), (&json!([]), &json!(0)));
+    // The other server shows its directory to nobody.
+    let refused = alice.get("/_matrix/client/v3/publicRooms?server=two").await;
+    refused.refused(403, "M_FORBIDDEN");
+
+    let field = "/_matrix/client/v3/profile/@alice:one/displayname";
+    alice.put(field, json!({ "displayname": "Alice" })).await.ok();
+    assert_eq!(bob.get(field).await.ok(), json!({ "displayname": "Alice" }));
+    let whole = bob.get("/_matrix/client/v3/profile/@alice:one").await.ok();
+    assert_eq!(whole["displayname"], "Alice");
+    let unknown = bob.get("/_matrix/client/v3/profile/@nobody:one").await;
+    unknown.refused(404, "M_NOT_FOUND");
+
+    network.leave("one");
+    bob.get(alias).await.refused(502, "M_UNKNOWN");
+}
+
+#[tokio::test]
+async fn an_openid_token_tells_third_parties_who_a_user_is() {
+    let (_, one, two) = pair().await;
+    let alice = one.register("alice").await;
+    let path = "/_matrix/client/v3/user/@alice:one/openid/request_token";
+    let token = alice.post(path, json!({})).await.ok();
+    assert_eq!(
+        (&token["matrix_server_name"], &token["token_type"]),
+        (&json!("one"), &json!("Bearer"))
+    );
+    let userinfo = async |server: &TestServer, token: &str| {
+        let path = format!("/_matrix/federation/v1/openid/userinfo?access_token={token}");
+        server.client().get(&path).await
+    };
+    let token = token["access_token"].as_str().unwrap();
+    assert_eq!(userinfo(&one, token).await.ok(), json!({ "sub": "@alice:one" }));
+    userinfo(&two, token).await.refused(401, "M_UNKNOWN_TOKEN");
+    userinfo(&one, "made_up").await.refused(401, "M_UNKNOWN_TOKEN");
+    one.clock.advance(std::time::Duration::from_secs(3601));
+    userinfo(&one, token).await.refused(401, "M_UNKNOWN_TOKEN");
+}

@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use millrace_domain::{Env, rooms::Rooms};
 
-use crate::{keyring::Keyring, peers::Peers, transport::Transport};
+use crate::{hierarchy::ToldSpaces, keyring::Keyring, peers::Peers, transport::Transport};
 
 /// Our side of the federation. Clones are cheap.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct FederationParts {
     pub peers: Peers,
     /// Keys of other servers, to check what they say.
     pub keyring: Keyring,
+    /// What others have told of their spaces.
+    pub(crate) spaces: ToldSpaces,
 }
 
 impl Federation {
@@ -29,7 +31,13 @@ impl Federation {
         let env = rooms.env.clone();
         let peers = Peers::new(env.clone(), transport);
         let keyring = Keyring::new(env.clone(), peers.clone());
-        Self(Arc::new(FederationParts { env, rooms, peers, keyring }))
+        Self(Arc::new(FederationParts {
+            env,
+            rooms,
+            peers,
+            keyring,
+            spaces: ToldSpaces::default(),
+        }))
     }
 }
 

@@ -4,10 +4,13 @@
 //! Start at [`Federation`]. What others ask of us comes in through `src/federation_api` of the binary,
 //! whose handlers call operations here and in the domain. Never here: HTTP handlers, room rules.
 
+pub mod directory;
 mod federation;
+pub mod hierarchy;
 pub mod http;
 pub mod keyring;
 pub mod peers;
+pub mod profiles;
 pub mod signing;
 pub mod transport;
 

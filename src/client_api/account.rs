@@ -1,22 +1,28 @@
 //! The requester's own account: who am I, password, deactivation.
 
 use axum::{Router, extract::State};
-use millrace_domain::accounts::{
-    ChangePasswordError, DeactivateError, HashError, NewPassword, Requester, change_password,
-    deactivate,
-    uiaa::{Challenge, UiaaError, authorise},
-};
-use ruma::api::{
-    client::account::{
-        ThirdPartyIdRemovalStatus, change_password as change_password_api,
-        deactivate as deactivate_api, get_3pids, whoami,
+use millrace_domain::{
+    Env,
+    accounts::{
+        ChangePasswordError, DeactivateError, HashError, NewPassword, OPENID_TOKEN_LIFETIME,
+        Requester, change_password, deactivate, issue_openid_token,
+        uiaa::{Challenge, UiaaError, authorise},
     },
-    error::ErrorKind,
+};
+use ruma::{
+    api::{
+        client::account::{
+            ThirdPartyIdRemovalStatus, change_password as change_password_api,
+            deactivate as deactivate_api, get_3pids, request_openid_token, whoami,
+        },
+        error::ErrorKind,
+    },
+    authentication::TokenType,
 };
 
 use super::{
-    account_limits::AccountLimits, error::ApiError, extract::Matrix, limits::EndpointClass,
-    router::MatrixRouter,
+    account_data::only_own, account_limits::AccountLimits, error::ApiError, extract::Matrix,
+    limits::EndpointClass, router::MatrixRouter,
 };
 use crate::{
     app::{AccountsPart, App, RoomsPart},
@@ -24,7 +30,12 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new().matrix(who_am_i).matrix(set_password).matrix(give_up).matrix(third_party_ids)
+    Router::new()
+        .matrix(who_am_i)
+        .matrix(set_password)
+        .matrix(give_up)
+        .matrix(third_party_ids)
+        .matrix(openid_token)
 }
 
 /// `GET /_matrix/client/v3/account/whoami`
@@ -36,6 +47,19 @@ async fn who_am_i(
     let mut response = whoami::v3::Response::new(requester.user, requester.is_guest);
     response.device_id = Some(requester.device);
     Matrix(response)
+}
+
+/// `POST /_matrix/client/v3/user/{userId}/openid/request_token`
+#[tracing::instrument(name = "client.account.openid_token", skip_all)]
+async fn openid_token(
+    State(env): State<Env>,
+    requester: Requester,
+    Matrix(request): Matrix<request_openid_token::v3::Request>,
+) -> Result<Matrix<request_openid_token::v3::Response>, ApiError> {
+    only_own(&requester, &request.user_id)?;
+    let token = issue_openid_token(&env, &requester.user).map_err(ApiError::internal)?;
+    let (server, lifetime) = (env.identity.name.clone(), OPENID_TOKEN_LIFETIME);
+    Ok(Matrix(request_openid_token::v3::Response::new(token, TokenType::Bearer, server, lifetime)))
 }
 
 /// `POST /_matrix/client/v3/account/password`

@@ -6,6 +6,10 @@ use millrace_domain::{
     accounts::Requester,
     rooms::aliases::{self, AliasError, ListAliasesError},
 };
+use millrace_federation::{
+    Federation,
+    directory::{self, ResolveAliasError},
+};
 use ruma::api::{
     client::{
         alias::{create_alias, delete_alias, get_alias},
@@ -27,14 +31,13 @@ pub(crate) fn routes() -> Router<App> {
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 #[tracing::instrument(name = "client.aliases.read", skip_all)]
 async fn read(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     Matrix(request): Matrix<get_alias::v3::Request>,
 ) -> Result<Matrix<get_alias::v3::Response>, ApiError> {
     let alias = request.room_alias;
-    let found = aliases::resolve(&rooms, &alias).await.map_err(ApiError::internal)?;
     let unknown = || ApiError::not_found(format_args!("There is no alias {alias}"));
-    let room = found.ok_or_else(unknown)?.room;
-    Ok(Matrix(get_alias::v3::Response::new(room, vec![rooms.env.identity.name.clone()])))
+    let found = directory::resolve_alias(&federation, &alias).await?.ok_or_else(unknown)?;
+    Ok(Matrix(get_alias::v3::Response::new(found.room, found.servers)))
 }
 
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`
@@ -83,6 +86,15 @@ impl From<AliasError> for ApiError {
             AliasError::Unknown(_) | AliasError::UnknownRoom(_) => Self::not_found(error),
             AliasError::NotJoined(_) | AliasError::NotAllowed => Self::forbidden(error),
             AliasError::Append(error) => error.into(),
+        }
+    }
+}
+
+impl From<ResolveAliasError> for ApiError {
+    fn from(error: ResolveAliasError) -> Self {
+        match error {
+            ResolveAliasError::Peer(error) => error.into(),
+            ResolveAliasError::Store(error) => Self::internal(error),
         }
     }
 }

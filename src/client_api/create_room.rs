@@ -42,6 +42,8 @@ pub struct RoomPolicy {
     pub publication: bool,
     /// Whether the directory may be read without an account.
     pub directory_without_account: bool,
+    /// Whether other servers may read the directory.
+    pub directory_for_servers: bool,
 }
 
 pub(crate) fn routes() -> Router<App> {

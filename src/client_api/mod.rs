@@ -23,6 +23,7 @@ pub mod limits;
 mod login;
 mod members;
 mod membership;
+mod peer_errors;
 mod profiles;
 mod push_rules;
 mod pushers;

@@ -3,11 +3,11 @@
 use axum::{Router, extract::State, response::Response};
 use http::StatusCode;
 use millrace_domain::{
-    Env,
     accounts::Requester,
     profiles::{self, AVATAR_URL, DISPLAY_NAME, ProfileError},
     rooms::{Rooms, profile::spread_profile},
 };
+use millrace_federation::{Federation, profiles as remote_profiles};
 use ruma::{
     UserId,
     api::{
@@ -32,21 +32,28 @@ pub(crate) fn routes() -> Router<App> {
 /// `GET /_matrix/client/v3/profile/{userId}`
 #[tracing::instrument(name = "client.profiles.read", skip_all)]
 async fn read(
-    State(env): State<Env>,
+    State(federation): State<Federation>,
     Matrix(request): Matrix<get_profile::v3::Request>,
 ) -> Result<Response, ApiError> {
-    let profile = profiles::get(&env, &request.user_id).await?;
+    let user = &request.user_id;
+    let profile = match federation.env.is_local(user) {
+        true => profiles::get(&federation.env, user).await?,
+        false => remote_profiles::profile(&federation, user, None).await?,
+    };
     Ok(raw_json(Value::Object(profile).to_string()))
 }
 
 /// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
 #[tracing::instrument(name = "client.profiles.read_field", skip_all)]
 async fn read_field(
-    State(env): State<Env>,
+    State(federation): State<Federation>,
     Matrix(request): Matrix<get_profile_field::v3::Request>,
 ) -> Result<Response, ApiError> {
-    let field = request.field.as_str();
-    let value = profiles::get_field(&env, &request.user_id, field).await?;
+    let (user, field) = (&request.user_id, request.field.as_str());
+    let value = match federation.env.is_local(user) {
+        true => profiles::get_field(&federation.env, user, field).await?,
+        false => remote_profiles::profile(&federation, user, Some(field)).await?.remove(field),
+    };
     let value = value.ok_or_else(|| ApiError::not_found("The profile has no such field"))?;
     Ok(raw_json(json!({ field: value }).to_string()))
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, extract::State};
-use http::StatusCode;
 use millrace_domain::{
     accounts::Requester,
     rooms::{
@@ -11,6 +10,7 @@ use millrace_domain::{
         directory::{self, DirectoryError, Page, PublishError, Query},
     },
 };
+use millrace_federation::{Federation, directory as directory_of_others};
 use ruma::{
     OwnedServerName, UInt,
     api::{
@@ -21,7 +21,7 @@ use ruma::{
             },
             room::Visibility,
         },
-        error::ErrorKind,
+        federation::directory::get_public_rooms_filtered::v1 as get_remote_rooms,
     },
     directory::{PublicRoomsChunk, RoomNetwork},
     room::RoomSummary,
@@ -81,6 +81,7 @@ async fn set_visibility(
 #[tracing::instrument(name = "client.directory.list", skip_all)]
 async fn list(
     State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     State(policy): State<Arc<RoomPolicy>>,
     requester: Option<Requester>,
     Matrix(request): Matrix<get_public_rooms::v3::Request>,
@@ -88,7 +89,12 @@ async fn list(
     if requester.is_none() && !policy.directory_without_account {
         return Err(ApiError::missing_token());
     }
-    check_server(&rooms, request.server.as_ref())?;
+    if let Some(server) = elsewhere(&federation, request.server.as_ref()) {
+        let mut asked = get_remote_rooms::Request::new();
+        (asked.limit, asked.since) = (request.limit, request.since);
+        let answer = directory_of_others::public_rooms(&federation, server, asked).await?;
+        return Ok(Json(remote_body(answer)));
+    }
     let limit = limit(request.limit);
     let query = Query { limit, since: request.since, ..Query::default() };
     Ok(Json(body(directory::list(&rooms, &query).await?)))
@@ -98,12 +104,19 @@ async fn list(
 #[tracing::instrument(name = "client.directory.search", skip_all)]
 async fn search(
     State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<get_public_rooms_filtered::v3::Request>,
 ) -> Result<Json<DirectoryBody>, ApiError> {
     limits.check(EndpointClass::Search, &requester.user)?;
-    check_server(&rooms, request.server.as_ref())?;
+    if let Some(server) = elsewhere(&federation, request.server.as_ref()) {
+        let mut asked = get_remote_rooms::Request::new();
+        (asked.limit, asked.since) = (request.limit, request.since);
+        (asked.filter, asked.room_network) = (request.filter, request.room_network);
+        let answer = directory_of_others::public_rooms(&federation, server, asked).await?;
+        return Ok(Json(remote_body(answer)));
+    }
     if matches!(request.room_network, RoomNetwork::ThirdParty(_)) {
         // No bridge has rooms here.
         let nothing = Page { rooms: Vec::new(), next: None, prev: None, total: 0 };
@@ -148,14 +161,29 @@ fn room(summary: RoomSummary) -> serde_json::Map<String, Value> {
     room
 }
 
-/// The directories of other servers are asked by federation.
-fn check_server(rooms: &RoomsPart, server: Option<&OwnedServerName>) -> Result<(), ApiError> {
-    match server {
-        Some(server) if *server != rooms.env.identity.name => {
-            let message = format!("The directory of {server} cannot be asked");
-            Err(ApiError::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, message))
-        }
-        _ => Ok(()),
+/// Whether another server's directory is asked for, and whose.
+fn elsewhere<'a>(
+    federation: &Federation,
+    server: Option<&'a OwnedServerName>,
+) -> Option<&'a OwnedServerName> {
+    server.filter(|server| **server != federation.env.identity.name)
+}
+
+fn remote_body(answer: get_remote_rooms::Response) -> DirectoryBody {
+    let rooms = answer.chunk.into_iter().map(|room| match serde_json::to_value(room) {
+        Ok(Value::Object(room)) => room,
+        _ => unreachable!("a struct becomes an object"),
+    });
+    let rooms = rooms.map(|mut room| {
+        room.entry("join_rule").or_insert("public".into());
+        room
+    });
+    let total = answer.total_room_count_estimate.map_or(0, u64::from);
+    DirectoryBody {
+        chunk: rooms.collect(),
+        next_batch: answer.next_batch,
+        prev_batch: answer.prev_batch,
+        total_room_count_estimate: usize::try_from(total).unwrap_or(usize::MAX),
     }
 }
 

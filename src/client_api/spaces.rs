@@ -8,8 +8,9 @@ use millrace_domain::{
         summary::{self, SummaryError},
     },
 };
+use millrace_federation::{Federation, directory::resolve_alias, hierarchy::Walk};
 use ruma::{
-    UInt,
+    OwnedRoomId, UInt,
     api::client::{
         room::get_summary,
         space::{SpaceHierarchyRoomsChunk, get_hierarchy},
@@ -17,10 +18,7 @@ use ruma::{
     serde::Raw,
 };
 
-use super::{
-    error::ApiError, extract::Matrix, membership::resolve, room_errors::unknown_room,
-    router::MatrixRouter,
-};
+use super::{error::ApiError, extract::Matrix, room_errors::unknown_room, router::MatrixRouter};
 use crate::app::{App, RoomsPart};
 
 pub(crate) fn routes() -> Router<App> {
@@ -31,6 +29,7 @@ pub(crate) fn routes() -> Router<App> {
 #[tracing::instrument(name = "client.spaces.read", skip_all, fields(room = %request.room_id))]
 async fn read_hierarchy(
     State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     requester: Requester,
     Matrix(request): Matrix<get_hierarchy::v1::Request>,
 ) -> Result<Matrix<get_hierarchy::v1::Response>, ApiError> {
@@ -39,6 +38,7 @@ async fn read_hierarchy(
         return Err(ApiError::invalid_param("limit must be above 0"));
     }
     let query = Query {
+        via: request.room_id.server_name().map(ToOwned::to_owned).into_iter().collect(),
         room: request.room_id,
         user: requester.user,
         limit: request.limit.map(usize_of),
@@ -46,7 +46,7 @@ async fn read_hierarchy(
         suggested_only: request.suggested_only,
         from: request.from,
     };
-    let page = hierarchy::hierarchy(&rooms, &query).await?;
+    let page = hierarchy::hierarchy(&rooms, &Walk::new(&federation), &query).await?;
     let mut response = get_hierarchy::v1::Response::new();
     response.next_batch = page.next;
     response.rooms = page.rooms.into_iter().map(wire).collect();
@@ -62,12 +62,25 @@ fn wire(room: hierarchy::SpaceRoom) -> SpaceHierarchyRoomsChunk {
 #[tracing::instrument(name = "client.rooms.summarise", skip_all)]
 async fn read_summary(
     State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     requester: Option<Requester>,
     Matrix(request): Matrix<get_summary::v1::Request>,
 ) -> Result<Matrix<get_summary::v1::Response>, ApiError> {
-    let room = resolve(&rooms, request.room_id_or_alias).await?;
+    let mut via = request.via;
+    let room = match OwnedRoomId::try_from(request.room_id_or_alias) {
+        Ok(room) => room,
+        Err(alias) => {
+            let unknown = || unknown_room(format_args!("No room is named {alias}"));
+            let target = resolve_alias(&federation, &alias).await?.ok_or_else(unknown)?;
+            via.extend(target.servers);
+            target.room
+        }
+    };
+    // Whoever has no account does not make this server ask others.
+    let walk = Walk::new(&federation);
+    let via = if requester.is_some() { &via[..] } else { &[] };
     let user = requester.as_ref().map(|requester| &*requester.user);
-    let (summary, membership) = summary::room_summary(&rooms, user, &room).await?;
+    let (summary, membership) = summary::room_summary(&rooms, (&walk, via), user, &room).await?;
     let mut response = get_summary::v1::Response::new(summary);
     response.membership = membership;
     Ok(Matrix(response))

@@ -14,6 +14,8 @@ pub struct Rooms {
     pub allow_room_publication: bool,
     /// Whether the directory may be read without an account.
     pub allow_public_rooms_without_auth: bool,
+    /// Whether other servers may read the directory.
+    pub allow_public_rooms_over_federation: bool,
 }
 
 impl Default for Rooms {
@@ -22,6 +24,7 @@ impl Default for Rooms {
             default_room_version: "12".to_owned(),
             allow_room_publication: true,
             allow_public_rooms_without_auth: false,
+            allow_public_rooms_over_federation: false,
         }
     }
 }

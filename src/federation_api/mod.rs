@@ -2,7 +2,9 @@
 //! endpoints (spec: Server-Server API).
 
 pub(crate) mod authenticate;
+mod directory;
 mod keys;
+mod openid;
 mod profiles;
 mod version;
 
@@ -12,5 +14,10 @@ use crate::app::App;
 
 /// All endpoints that other servers use.
 pub fn routes() -> Router<App> {
-    Router::new().merge(keys::routes()).merge(profiles::routes()).merge(version::routes())
+    Router::new()
+        .merge(directory::routes())
+        .merge(keys::routes())
+        .merge(openid::routes())
+        .merge(profiles::routes())
+        .merge(version::routes())
 }

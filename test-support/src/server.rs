@@ -69,7 +69,14 @@ impl TestServer {
     /// # Panics
     /// If `name` is no server name.
     pub async fn start_in(network: &Network, name: &str) -> Self {
-        let mut config = Self::config();
+        Self::start_in_with(network, name, Self::config()).await
+    }
+
+    /// As [`TestServer::start_in`], with a configuration.
+    ///
+    /// # Panics
+    /// If `name` is no server name.
+    pub async fn start_in_with(network: &Network, name: &str, mut config: Config) -> Self {
         config.server.server_name = name.to_owned();
         let engine = Arc::new(MemoryEngine::new());
         let transport = network.transport(name);

@@ -15,6 +15,7 @@ mod last_seen;
 mod log_in;
 mod log_out;
 mod login_token;
+mod openid;
 mod password;
 mod refresh;
 mod register;
@@ -44,6 +45,7 @@ pub use self::{
     log_in::{LogInError, log_in_by_password, log_in_by_token, named_user},
     log_out::{log_out, log_out_everywhere},
     login_token::{LoginTokenError, issue_login_token},
+    openid::{OPENID_TOKEN_LIFETIME, OpenIdError, issue_openid_token, openid_user},
     password::{HashError, PasswordCost, Passwords},
     refresh::{RefreshError, refresh},
     register::{

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use futures::future::BoxFuture;
 use millrace_store::{
     Read, Scan, Snapshot,
     tables::{CURRENT_STATE, EVENT_HEADERS, ROOM_HEAD},
@@ -31,6 +32,8 @@ const ORDER_MAX: usize = 50;
 pub struct Query {
     /// The space to begin with.
     pub room: OwnedRoomId,
+    /// Servers that may have it, where this one does not.
+    pub via: Vec<OwnedServerName>,
     /// Who asks.
     pub user: OwnedUserId,
     /// At most so many rooms.
@@ -91,25 +94,51 @@ impl Query {
     }
 }
 
+/// Rooms that this server does not have, as other servers tell of them.
+pub trait Elsewhere: Sync {
+    /// What one of `via` says of a room; `None` where none of them tells us of it.
+    fn room<'a>(
+        &'a self,
+        room: &'a RoomId,
+        via: &'a [OwnedServerName],
+        suggested_only: bool,
+    ) -> BoxFuture<'a, Option<SpaceRoom>>;
+}
+
+/// A room that waits to be looked at.
+struct Waiting {
+    room: OwnedRoomId,
+    depth: u64,
+    /// Servers that have it.
+    via: Vec<OwnedServerName>,
+}
+
 /// One page of the rooms of a space that the user may see.
 ///
 /// # Errors
 /// Where the user may not see the space, or the token is not of this question.
-pub async fn hierarchy(rooms: &Rooms, query: &Query) -> Result<Page, HierarchyError> {
+pub async fn hierarchy(
+    rooms: &Rooms,
+    elsewhere: &dyn Elsewhere,
+    query: &Query,
+) -> Result<Page, HierarchyError> {
     let offset = query.offset().ok_or(HierarchyError::Token)?;
     let limit = query.limit.unwrap_or(PAGE_ROOMS_MAX).clamp(1, PAGE_ROOMS_MAX);
     let snapshot = &rooms.env.store.snapshot();
-    let mut waiting = vec![(query.room.clone(), 0_u64)];
+    let mut waiting = vec![Waiting { room: query.room.clone(), depth: 0, via: query.via.clone() }];
     let mut visited = HashSet::new();
     let mut page = Page { rooms: Vec::new(), next: None };
     let mut shown = 0;
-    while let Some((room, depth)) = waiting.pop() {
+    while let Some(Waiting { room, depth, via }) = waiting.pop() {
         if visited.len() >= VISITS_MAX || !visited.insert(room.clone()) {
             continue;
         }
-        let summary = summarise(rooms, snapshot, &room).await?;
-        let summary = match summary {
-            Some(summary) if is_visible(snapshot, Some(&query.user), &summary).await? => summary,
+        let found = match space_room(rooms, snapshot, &room).await? {
+            Some(found) => Some(found),
+            None => elsewhere.room(&room, &via, query.suggested_only).await,
+        };
+        let found = match found {
+            Some(found) if is_visible(snapshot, Some(&query.user), &found.summary).await? => found,
             _ if depth == 0 => return Err(HierarchyError::NotVisible(room)),
             _ => continue,
         };
@@ -117,9 +146,15 @@ pub async fn hierarchy(rooms: &Rooms, query: &Query) -> Result<Page, HierarchyEr
             page.next = Some(query.token(shown));
             break;
         }
-        let children = children(rooms, snapshot, &summary, query.suggested_only).await?;
+        let SpaceRoom { summary, children } = found;
+        let children = sorted(children, query.suggested_only);
         if query.max_depth.is_none_or(|max| depth < max) {
-            waiting.extend(children.iter().rev().map(|child| (child.room.clone(), depth + 1)));
+            let next = children.iter().rev();
+            waiting.extend(next.map(|child| Waiting {
+                room: child.room.clone(),
+                depth: depth + 1,
+                via: child.via.clone(),
+            }));
         }
         if shown >= offset {
             let children = children.into_iter().map(|child| child.event).collect();
@@ -134,9 +169,17 @@ pub async fn hierarchy(rooms: &Rooms, query: &Query) -> Result<Page, HierarchyEr
 /// children within a space).
 struct Child {
     room: OwnedRoomId,
+    via: Vec<OwnedServerName>,
     order: Option<String>,
     at: MilliSecondsSinceUnixEpoch,
     event: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ChildEvent {
+    state_key: String,
+    content: ChildContent,
+    origin_server_ts: MilliSecondsSinceUnixEpoch,
 }
 
 #[derive(Deserialize)]
@@ -146,12 +189,47 @@ struct ChildContent {
     suggested: Option<bool>,
 }
 
+impl Child {
+    /// Reads a child event; `None` where it is none, or one that was taken away.
+    fn read(event: Box<RawValue>) -> Option<(Self, bool)> {
+        let ChildEvent { state_key, content, origin_server_ts: at } =
+            serde_json::from_str(event.get()).ok()?;
+        let room = RoomId::parse(state_key).ok()?;
+        let via = content.via.filter(|via| !via.is_empty())?;
+        let order = content.order.and_then(|order| order.as_str().map(str::to_owned));
+        let order = order.filter(|order| is_order(order));
+        Some((Self { room, via, order, at, event }, content.suggested == Some(true)))
+    }
+}
+
+/// The children of a space in their order; those that are none are left out.
+fn sorted(events: Vec<Box<RawValue>>, suggested_only: bool) -> Vec<Child> {
+    let children = events.into_iter().filter_map(Child::read);
+    let children = children.filter(|(_, suggested)| *suggested || !suggested_only);
+    let mut children: Vec<Child> = children.map(|(child, _)| child).collect();
+    children.sort_by(|a, b| {
+        let key = |child: &Child| (child.order.is_none(), child.order.clone(), child.at);
+        key(a).cmp(&key(b)).then_with(|| a.room.cmp(&b.room))
+    });
+    children
+}
+
+/// A room of this server with its child events; `None` where this server does not have it.
+pub(super) async fn space_room(
+    rooms: &Rooms,
+    snapshot: &Snapshot,
+    room: &RoomId,
+) -> Result<Option<SpaceRoom>, ReadError> {
+    let Some(summary) = summarise(rooms, snapshot, room).await? else { return Ok(None) };
+    let children = children(rooms, snapshot, &summary).await?;
+    Ok(Some(SpaceRoom { summary, children }))
+}
+
 async fn children(
     rooms: &Rooms,
     snapshot: &Snapshot,
     space: &RoomSummary,
-    suggested_only: bool,
-) -> Result<Vec<Child>, ReadError> {
+) -> Result<Vec<Box<RawValue>>, ReadError> {
     let room = &space.room_id;
     if space.room_type != Some(ruma::room::RoomType::Space) {
         return Ok(Vec::new());
@@ -161,31 +239,11 @@ async fn children(
     let numbers: Vec<u64> = rows.into_iter().map(|(_, number)| number).collect();
     let headers = snapshot.get_many(&EVENT_HEADERS, room, numbers.iter().copied()).await?;
     let events = rooms.events.load(snapshot, room, &head.version, &numbers).await?;
-    let mut children = Vec::new();
-    for (event, header) in events.iter().zip(headers) {
-        let redacted = header.is_none_or(|header| header.redacted_by.is_some());
-        let Ok(content) = event.pdu.content_as::<ChildContent>() else { continue };
-        let Some(child) = event.pdu.state_key.as_deref().and_then(|key| RoomId::parse(key).ok())
-        else {
-            continue;
-        };
-        let is_child = content.via.is_some_and(|via| !via.is_empty());
-        if redacted || !is_child || (suggested_only && content.suggested != Some(true)) {
-            continue;
-        }
-        let order = content.order.and_then(|order| order.as_str().map(str::to_owned));
-        children.push(Child {
-            room: child,
-            order: order.filter(|order| is_order(order)),
-            at: event.pdu.origin_server_ts,
-            event: stripped(&event.pdu),
-        });
-    }
-    children.sort_by(|a, b| {
-        let key = |child: &Child| (child.order.is_none(), child.order.clone(), child.at);
-        key(a).cmp(&key(b)).then_with(|| a.room.cmp(&b.room))
-    });
-    Ok(children)
+    let kept = events
+        .iter()
+        .zip(headers)
+        .filter(|(_, header)| header.as_ref().is_some_and(|header| header.redacted_by.is_none()));
+    Ok(kept.map(|(event, _)| stripped(&event.pdu)).collect())
 }
 
 fn is_order(text: &str) -> bool {

@@ -12,13 +12,13 @@ use millrace_store::{
     tables::{CURRENT_STATE, EVENT_HEADERS, MEMBERS, ROOM_HEAD, USER_ROOMS},
 };
 use ruma::{
-    OwnedRoomId, RoomId, UInt, UserId,
+    OwnedRoomId, OwnedServerName, RoomId, UInt, UserId,
     events::room::{history_visibility::HistoryVisibility, member::MembershipState},
     room::{JoinRuleKind, JoinRuleSummary, RestrictedSummary, RoomSummary},
 };
 use serde::Deserialize;
 
-use super::{Event, ReadError, Rooms};
+use super::{Event, ReadError, Rooms, hierarchy::Elsewhere};
 
 /// What a summary is made of, all with empty state keys.
 const PARTS: [&str; 9] = [
@@ -44,18 +44,24 @@ pub enum SummaryError {
     Read(#[from] ReadError),
 }
 
-/// A room's summary for `user`, or for anybody, and the user's membership.
+/// A room's summary for `user`, or for anybody, and the user's membership. Of a room that this
+/// server does not have, one of `via` may tell.
 ///
 /// # Errors
 /// Where there is no such room, or they may not know of it.
 pub async fn room_summary(
     rooms: &Rooms,
+    (elsewhere, via): (&dyn Elsewhere, &[OwnedServerName]),
     user: Option<&UserId>,
     room: &RoomId,
 ) -> Result<(RoomSummary, Option<MembershipState>), SummaryError> {
     let snapshot = rooms.env.store.snapshot();
     let unknown = || SummaryError::Unknown(room.to_owned());
-    let summary = summarise(rooms, &snapshot, room).await?.ok_or_else(unknown)?;
+    let summary = match summarise(rooms, &snapshot, room).await? {
+        Some(summary) => Some(summary),
+        None => elsewhere.room(room, via, false).await.map(|found| found.summary),
+    };
+    let summary = summary.ok_or_else(unknown)?;
     if !is_visible(&snapshot, user, &summary).await? {
         return Err(unknown());
     }

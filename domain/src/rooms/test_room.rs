@@ -1,14 +1,18 @@
 //! A room for tests, made by appending events.
 
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use millrace_store::Snapshot;
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
-    events::TimelineEventType,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
+    RoomVersionId, UserId, events::TimelineEventType,
 };
 use serde_json::{Value, json};
 
-use super::{AppendError, Draft, Numbers, RoomTx, Rooms, Seen, Viewer, view::RoomView};
+use super::{
+    AppendError, Draft, Numbers, RoomTx, Rooms, Seen, Viewer,
+    hierarchy::{Elsewhere, SpaceRoom},
+    view::RoomView,
+};
 use crate::testing;
 
 /// A room of version 12 that `@alice:test.example` has made.
@@ -29,6 +33,20 @@ pub fn viewer(name: &str) -> Viewer {
 
 pub fn object(json: Value) -> CanonicalJsonObject {
     serde_json::from_value(json).unwrap()
+}
+
+/// A world without other servers.
+pub struct Nowhere;
+
+impl Elsewhere for Nowhere {
+    fn room<'a>(
+        &'a self,
+        _: &'a RoomId,
+        _: &'a [OwnedServerName],
+        _: bool,
+    ) -> BoxFuture<'a, Option<SpaceRoom>> {
+        Box::pin(async { None })
+    }
 }
 
 impl TestRoom {

@@ -5,6 +5,7 @@ use crate::{
     rooms::{
         change_tests::{make, object, plain, set, user},
         create::{NewRoom, Preset},
+        test_room::Nowhere,
     },
     testing,
 };
@@ -23,7 +24,8 @@ async fn child(rooms: &Rooms, space: &RoomId, child: &RoomId, mut content: Value
 
 fn query(room: &RoomId, by: &str) -> Query {
     let (room, user) = (room.to_owned(), user(by));
-    Query { room, user, limit: None, max_depth: None, suggested_only: false, from: None }
+    let (via, from) = (Vec::new(), None);
+    Query { room, via, user, limit: None, max_depth: None, suggested_only: false, from }
 }
 
 fn ids(page: &Page) -> Vec<OwnedRoomId> {
@@ -52,20 +54,20 @@ async fn world(rooms: &Rooms) -> [OwnedRoomId; 5] {
 async fn a_space_is_walked_in_order_and_only_where_one_may_look() {
     let rooms = testing::rooms().await;
     let [root, first, inner, leaf, private] = world(&rooms).await;
-    let page = hierarchy(&rooms, &query(&root, "bob")).await.unwrap();
+    let page = hierarchy(&rooms, &Nowhere, &query(&root, "bob")).await.unwrap();
     assert_eq!(ids(&page), [root.clone(), first.clone(), inner.clone(), leaf.clone()]);
     assert_eq!(page.next, None);
     assert_eq!(page.rooms[0].children.len(), 3, "links are told, whatever they lead to");
     let event: Value = serde_json::from_str(page.rooms[0].children[0].get()).unwrap();
     assert_eq!(event["state_key"], first.as_str());
     assert!(event["origin_server_ts"].is_u64());
-    let page = hierarchy(&rooms, &query(&root, "alice")).await.unwrap();
+    let page = hierarchy(&rooms, &Nowhere, &query(&root, "alice")).await.unwrap();
     assert_eq!(ids(&page), [root.clone(), first, inner.clone(), leaf, private.clone()]);
     let suggested = Query { suggested_only: true, ..query(&root, "alice") };
-    assert_eq!(ids(&hierarchy(&rooms, &suggested).await.unwrap()), [root.clone(), inner]);
+    assert_eq!(ids(&hierarchy(&rooms, &Nowhere, &suggested).await.unwrap()), [root.clone(), inner]);
     let flat = Query { max_depth: Some(0), ..query(&root, "alice") };
-    assert_eq!(ids(&hierarchy(&rooms, &flat).await.unwrap()), [root]);
-    let hidden = hierarchy(&rooms, &query(&private, "bob")).await.unwrap_err();
+    assert_eq!(ids(&hierarchy(&rooms, &Nowhere, &flat).await.unwrap()), [root]);
+    let hidden = hierarchy(&rooms, &Nowhere, &query(&private, "bob")).await.unwrap_err();
     assert!(matches!(hidden, HierarchyError::NotVisible(_)), "{hidden}");
 }
 
@@ -73,19 +75,19 @@ async fn a_space_is_walked_in_order_and_only_where_one_may_look() {
 async fn pages_together_are_the_whole_and_their_tokens_fit_their_question_only() {
     let rooms = testing::rooms().await;
     let [root, ..] = world(&rooms).await;
-    let whole = ids(&hierarchy(&rooms, &query(&root, "alice")).await.unwrap());
+    let whole = ids(&hierarchy(&rooms, &Nowhere, &query(&root, "alice")).await.unwrap());
     let mut walked = Vec::new();
     let mut from = None;
     loop {
         let query = Query { limit: Some(2), from, ..query(&root, "alice") };
-        let page = hierarchy(&rooms, &query).await.unwrap();
+        let page = hierarchy(&rooms, &Nowhere, &query).await.unwrap();
         walked.extend(ids(&page));
         from = page.next;
         if from.is_none() {
             break;
         }
         let other = Query { suggested_only: true, from: from.clone(), ..query };
-        assert!(matches!(hierarchy(&rooms, &other).await, Err(HierarchyError::Token)));
+        assert!(matches!(hierarchy(&rooms, &Nowhere, &other).await, Err(HierarchyError::Token)));
     }
     assert_eq!(walked, whole);
 }

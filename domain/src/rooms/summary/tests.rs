@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::rooms::test_room::Nowhere;
 use crate::{
     rooms::{
         change_tests::{initial, make, object, plain, set, user},
@@ -13,7 +14,7 @@ use crate::{
 };
 
 async fn sees(rooms: &Rooms, user: Option<&UserId>, room: &RoomId) -> bool {
-    match room_summary(rooms, user, room).await {
+    match room_summary(rooms, (&Nowhere, &[]), user, room).await {
         Ok(_) => true,
         Err(SummaryError::Unknown(_)) => false,
         Err(error) => panic!("{error}"),
@@ -39,7 +40,7 @@ async fn a_summary_tells_what_the_state_says_and_nothing_that_was_redacted() {
     let redaction =
         redact::Redaction { sender: user("alice"), target: topic, content: object(json!({})) };
     redact::redact(&rooms, &room, &redaction, None).await.unwrap();
-    let (summary, membership) = room_summary(&rooms, None, &room).await.unwrap();
+    let (summary, membership) = room_summary(&rooms, (&Nowhere, &[]), None, &room).await.unwrap();
     assert_eq!(membership, None);
     assert_eq!(
         serde_json::to_value(&summary).unwrap(),
@@ -72,7 +73,8 @@ async fn only_who_could_join_or_is_invited_knows_of_a_room() {
     join::join(&rooms, &club, bob, Guest::No, None).await.unwrap();
     assert!(sees(&rooms, Some(bob), &restricted).await);
     invite::invite(&rooms, &private, alice, bob, None).await.unwrap();
-    let (summary, membership) = room_summary(&rooms, Some(bob), &private).await.unwrap();
+    let (summary, membership) =
+        room_summary(&rooms, (&Nowhere, &[]), Some(bob), &private).await.unwrap();
     assert_eq!(membership, Some(MembershipState::Invite));
     assert_eq!(summary.join_rule.as_str(), "invite");
     assert!(!sees(&rooms, None, ruma::room_id!("!unknown")).await);
