@@ -10,6 +10,7 @@ mod env;
 pub mod ephemeral;
 pub mod filters;
 mod json;
+pub mod outbox;
 pub mod presence;
 pub mod profiles;
 pub mod push_rules;

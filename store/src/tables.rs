@@ -18,6 +18,7 @@ use crate::{
         },
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
         outside::Vias,
+        outbox::{DeviceChange, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
@@ -200,6 +201,39 @@ pub const REMOTE_DEVICES: Table<OwnedUserId, OwnedDeviceId, RemoteDevice> =
     Table::new(158, "remote_devices").guarded_by(&REMOTE_DEVICES_HEAD);
 /// `user -> ()`: users of other servers whose devices are to be fetched again.
 pub const STALE_DEVICES: Table<Node, OwnedUserId, ()> = Table::new(159, "stale_devices");
+
+// --- What leaves the server (140-149): see rows/outbox.rs -----------------------------------------
+
+/// `server -> ServerInRoom` of each server that has or had joined users in a room, ours too.
+pub const ROOM_SERVERS: Table<OwnedRoomId, OwnedServerName, ServerInRoom> =
+    Table::new(140, "room_servers");
+/// `room -> ()`: the rooms in which another server has joined users, or had and has not been told
+/// yet that it has none.
+pub const SERVER_ROOMS: Table<OwnedServerName, OwnedRoomId, ()> = Table::new(141, "server_rooms");
+/// `place in the outbox -> OutboxRow`: the newest events of a room that other servers are told;
+/// `RoomHead::outbox` is the place of the newest.
+pub const OUTBOX: Table<OwnedRoomId, u64, OutboxRow> =
+    Table::synced(142, "outbox").guarded_by(&ROOM_HEAD);
+/// In the partition [`OUTBOX_NEWS`]: `(kind, what, of whom, part) -> ()`, at its newest change: what
+/// the one who wakes senders follows. Kinds are in `millrace_domain::outbox`.
+pub const OUTBOX_CHANGED: Table<String, (u8, String, String, String), ()> =
+    Table::synced(143, "outbox_changed");
+/// `() -> Outgoing`: how far another server was told.
+pub const OUTGOING: Table<OwnedServerName, (), Outgoing> = Table::new(144, "outgoing");
+/// `n -> RemoteToDevice`: messages that wait for another server, in their order.
+pub const TO_DEVICE_OUT: Table<OwnedServerName, u64, RemoteToDevice> =
+    Table::new(145, "to_device_out").guarded_by(&TO_DEVICE_OUT_HEAD);
+/// `() -> ToDeviceHead`: first and last of the messages that wait for another server.
+pub const TO_DEVICE_OUT_HEAD: Table<OwnedServerName, (), ToDeviceHead> =
+    Table::new(146, "to_device_out_head");
+/// `device -> DeviceChange` of each of a user's devices, at its newest change.
+pub const DEVICE_CHANGES: Table<OwnedUserId, OwnedDeviceId, DeviceChange> =
+    Table::synced(147, "device_changes");
+/// Under the key `()`: what every server that can be reached was told of, or is being told.
+pub const OUTBOX_FOLLOWED: Table<Node, (), u64> = Table::new(148, "outbox_followed");
+
+/// The partition of [`OUTBOX_CHANGED`].
+pub const OUTBOX_NEWS: &str = "outbox";
 
 // --- How the store writes its own rows -----------------------------------------------------------
 

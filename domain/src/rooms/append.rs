@@ -137,7 +137,10 @@ impl RoomTx<'_> {
         if creates {
             self.room_id.clone_from(&pdu.room_id);
         }
+        self.turned_away = None;
+        let had_servers = self.head.remote_servers > 0;
         let event = self.write(pdu).await?;
+        self.queue(&event, had_servers);
         if let Some((target, key)) = annotation {
             let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
             self.tx.put(&ANNOTATIONS, &self.room_id, place, &event.number);
@@ -279,6 +282,7 @@ impl RoomTx<'_> {
         self.head.invited += u64::from(membership == MembershipState::Invite);
         let member = Member { membership: membership.clone(), event: event.number };
         self.tx.put(&MEMBERS, &self.room_id, user, &member);
+        self.note_server(user, &old, &member.membership).await?;
         if self.rooms.env.is_local(user) {
             self.write_user_room(event, user, membership).await?;
         }

@@ -27,6 +27,7 @@ pub mod members;
 pub mod membership;
 pub mod new_room;
 pub mod profile;
+mod queue;
 pub mod redact;
 mod relate;
 pub mod relations;
@@ -36,6 +37,7 @@ pub mod residence;
 mod room_tx;
 pub mod send;
 pub mod server_acl;
+pub mod servers;
 pub mod set_state;
 pub mod state;
 pub mod states;
@@ -53,6 +55,7 @@ mod view;
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
+    queue::{RelayError, relay},
     render::Form,
     room_tx::{Numbers, RoomTx},
     states::States,

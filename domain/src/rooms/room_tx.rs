@@ -10,8 +10,8 @@ use millrace_store::{
     tables::{CURRENT_STATE, EVENT_HEADERS, MEMBERS, ROOM_HEAD},
 };
 use ruma::{
-    OwnedRoomId, RoomId, RoomVersionId, UserId, events::room::member::MembershipState,
-    room_version_rules::RoomVersionRules,
+    OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UserId,
+    events::room::member::MembershipState, room_version_rules::RoomVersionRules,
 };
 
 use super::{AppendError, Event, Rooms};
@@ -51,6 +51,8 @@ pub struct RoomTx<'a> {
     /// The newest of the room.
     pub head: RoomHead,
     pub(super) numbers: std::vec::IntoIter<u64>,
+    /// The server of a user whose invitation or knock the newest event ended.
+    pub(super) turned_away: Option<OwnedServerName>,
 }
 
 impl<'a> RoomTx<'a> {
@@ -89,6 +91,8 @@ impl<'a> RoomTx<'a> {
             joined: 0,
             invited: 0,
             amended: 0,
+            outbox: 0,
+            remote_servers: 0,
         };
         Self::with_head(tx, rooms, room_id, head, numbers)
     }
@@ -103,7 +107,7 @@ impl<'a> RoomTx<'a> {
         let rules = room_version::rules(&head.version)
             .ok_or_else(|| AppendError::Version(head.version.clone()))?;
         let numbers = numbers.drawn.clone().into_iter();
-        Ok(Self { tx, rooms, room_id, rules, head, numbers })
+        Ok(Self { tx, rooms, room_id, rules, head, numbers, turned_away: None })
     }
 
     /// Writes the head. Without it the transaction is refused.

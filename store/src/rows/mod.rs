@@ -3,6 +3,7 @@
 pub mod account;
 pub mod inbound;
 pub mod outside;
+pub mod outbox;
 pub mod receipt;
 pub mod report;
 pub mod room;

@@ -31,6 +31,12 @@ pub struct RoomHead {
     /// it is the same have the same headers, as far as both have them.
     #[serde(default)]
     pub amended: u64,
+    /// Place of the newest row of the room's outbox; the first is 1.
+    #[serde(default)]
+    pub outbox: u64,
+    /// How many other servers have joined users.
+    #[serde(default)]
+    pub remote_servers: u64,
 }
 
 /// One place of a room's timeline.
