@@ -17,8 +17,8 @@ use crate::{
             RegistrationToken, TokenHash,
         },
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
-        outside::Vias,
         outbox::{DeviceChange, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
+        outside::Vias,
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{

@@ -2,8 +2,8 @@
 
 pub mod account;
 pub mod inbound;
-pub mod outside;
 pub mod outbox;
+pub mod outside;
 pub mod receipt;
 pub mod report;
 pub mod room;
