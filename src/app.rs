@@ -15,7 +15,7 @@ use millrace_domain::{
     user_directory::UserDirectory,
 };
 use millrace_federation::{
-    Federation, Transport,
+    self as federation, Federation, Transport,
     http::{HttpSetupError, HttpTransport},
 };
 use millrace_store::{
@@ -171,7 +171,7 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
-            federation: Federation::new(rooms.clone(), transport),
+            federation: Federation::new(rooms.clone(), transport, federation_settings(config)),
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -276,6 +276,13 @@ fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<Roo
         directory_without_account: config.rooms.allow_public_rooms_without_auth,
         directory_for_servers: config.rooms.allow_public_rooms_over_federation,
     })
+}
+
+fn federation_settings(config: &Config) -> federation::Settings {
+    federation::Settings {
+        notaries: config.federation.trusted_servers.clone(),
+        old_keys: Vec::new(),
+    }
 }
 
 fn rates(config: &RateLimits) -> Rates {

@@ -1,6 +1,6 @@
 //! Servers that talk to each other, in one process.
 
-use millrace_federation::{PeerError, signing};
+use millrace_federation::{PeerError, signing, transport::ExchangeLimits};
 use millrace_test_support::{Network, TestServer};
 use ruma::{
     ServerName, UserId,
@@ -27,8 +27,9 @@ async fn a_signed_question_is_answered() {
     let asked =
         two.federation.peers.ask(server_name!("one"), profile_of(&owned_user_id!("@alice:one")));
     assert_eq!(asked.await.unwrap().get("displayname"), Some(&json!("Alice")));
+    let request = get_server_version::Request::new();
     let version =
-        two.federation.peers.ask_unsigned(server_name!("one"), get_server_version::Request::new());
+        two.federation.peers.ask_unsigned(server_name!("one"), request, ExchangeLimits::default());
     assert_eq!(version.await.unwrap().server.unwrap().name.as_deref(), Some("Millrace"));
 }
 
@@ -70,7 +71,10 @@ async fn a_link_that_is_cut_is_an_error_until_it_is_mended() {
     let _two = TestServer::start_in(&network, "two").await;
     let ask = async || {
         let request = get_server_version::Request::new();
-        one.federation.peers.ask_unsigned(server_name!("two"), request).await
+        one.federation
+            .peers
+            .ask_unsigned(server_name!("two"), request, ExchangeLimits::default())
+            .await
     };
     network.cut("one", "two");
     assert!(matches!(ask().await, Err(PeerError::Transport { .. })));

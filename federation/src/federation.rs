@@ -3,8 +3,14 @@
 use std::{ops::Deref, sync::Arc};
 
 use millrace_domain::{Env, rooms::Rooms};
+use ruma::OwnedServerName;
 
-use crate::{hierarchy::ToldSpaces, keyring::Keyring, peers::Peers, transport::Transport};
+use crate::{
+    hierarchy::ToldSpaces,
+    keyring::{Keyring, OldKey},
+    peers::Peers,
+    transport::Transport,
+};
 
 /// Our side of the federation. Clones are cheap.
 #[derive(Clone)]
@@ -24,13 +30,23 @@ pub struct FederationParts {
     pub(crate) spaces: ToldSpaces,
 }
 
+/// What is configured about other servers.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Servers that are asked for the keys of others.
+    pub notaries: Vec<OwnedServerName>,
+    /// The keys that we signed with in the past.
+    pub old_keys: Vec<OldKey>,
+}
+
 impl Federation {
     /// Joins the federation over `transport`.
     #[must_use]
-    pub fn new(rooms: Rooms, transport: Arc<dyn Transport>) -> Self {
+    pub fn new(rooms: Rooms, transport: Arc<dyn Transport>, settings: Settings) -> Self {
         let env = rooms.env.clone();
         let peers = Peers::new(env.clone(), transport);
-        let keyring = Keyring::new(env.clone(), peers.clone());
+        let Settings { notaries, old_keys } = settings;
+        let keyring = Keyring::new(env.clone(), peers.clone(), notaries, &old_keys);
         Self(Arc::new(FederationParts {
             env,
             rooms,

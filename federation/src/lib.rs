@@ -4,6 +4,8 @@
 //! Start at [`Federation`]. What others ask of us comes in through `src/federation_api` of the binary,
 //! whose handlers call operations here and in the domain. Never here: HTTP handlers, room rules.
 
+pub mod check;
+mod cores;
 pub mod directory;
 mod federation;
 pub mod hierarchy;
@@ -12,10 +14,13 @@ pub mod keyring;
 pub mod peers;
 pub mod profiles;
 pub mod signing;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 
 pub use self::{
-    federation::{Federation, FederationParts},
+    check::Refusal,
+    federation::{Federation, FederationParts, Settings},
     peers::{PeerError, Peers},
     transport::Transport,
 };

@@ -138,12 +138,13 @@ impl Peers {
         &self,
         server: &ServerName,
         request: R,
+        limits: ExchangeLimits,
     ) -> Result<R::IncomingResponse, PeerError>
     where
         R: OutgoingRequest,
         R::PathBuilder: FederationPath,
     {
-        self.exchange(server, to_http(request)?, ExchangeLimits::default()).await
+        self.exchange(server, to_http(request)?, limits).await
     }
 
     async fn exchange<A: IncomingResponse>(

@@ -16,6 +16,7 @@ use crate::{
             AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
             RegistrationToken, TokenHash,
         },
+        federation::ServerKeys,
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
         outbox::{DeviceChange, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
         outside::Vias,
@@ -201,6 +202,13 @@ pub const REMOTE_DEVICES: Table<OwnedUserId, OwnedDeviceId, RemoteDevice> =
     Table::new(158, "remote_devices").guarded_by(&REMOTE_DEVICES_HEAD);
 /// `user -> ()`: users of other servers whose devices are to be fetched again.
 pub const STALE_DEVICES: Table<Node, OwnedUserId, ()> = Table::new(159, "stale_devices");
+// --- Other servers (140-179): see rows/federation.rs ---------------------------------------------
+
+/// `server -> ServerKeys`: the signing keys of other servers.
+pub const SERVER_KEYS: Table<Node, OwnedServerName, ServerKeys> = Table::new(160, "server_keys");
+/// `server -> JSON`: its signing keys as it published them last, signed, for others that ask us.
+pub const SERVER_KEYS_PUBLISHED: Table<Node, OwnedServerName, String> =
+    Table::new(161, "server_keys_published");
 
 // --- What leaves the server (140-149): see rows/outbox.rs -----------------------------------------
 
