@@ -4,13 +4,14 @@
 DATA ?= ./data
 PORT ?= 8008
 
-.PHONY: help run test lint complement bench
+.PHONY: help run test lint complement interop bench
 
 help:
 	@echo "make run         build a release and start a homeserver in $(DATA)"
 	@echo "make test        all tests: Rust, scripts, real clients"
 	@echo "make lint        formatting, clippy, licences, documentation"
 	@echo "make complement  the Matrix conformance suite"
+	@echo "make interop     rooms shared with a real Synapse"
 	@echo "make bench       the benchmarks of the store and of sync"
 
 run:
@@ -30,6 +31,11 @@ complement:
 	@scripts/install-missing test
 	cargo build --locked
 	complement-tests/run
+
+interop:
+	@scripts/install-missing test
+	cargo build --locked
+	tests/interop/run
 
 bench:
 	@scripts/install-missing run

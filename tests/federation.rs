@@ -1,7 +1,7 @@
 //! Servers that talk to each other, in one process.
 
 use millrace_federation::{PeerError, signing, transport::ExchangeLimits};
-use millrace_test_support::{Network, TestServer};
+use millrace_test_support::{Client, Network, TestServer};
 use ruma::{
     ServerName, UserId,
     api::federation::{
@@ -146,4 +146,41 @@ async fn an_openid_token_tells_third_parties_who_a_user_is() {
     userinfo(&one, "made_up").await.refused(401, "M_UNKNOWN_TOKEN");
     one.clock.advance(std::time::Duration::from_secs(3601));
     userinfo(&one, token).await.refused(401, "M_UNKNOWN_TOKEN");
+}
+
+#[tokio::test]
+async fn a_space_goes_on_at_another_server() {
+    let (network, one, two) = pair().await;
+    let (alice, bob) = (one.register("alice").await, two.register("bob").await);
+    let create = async |client: &Client, body| {
+        let room = client.post("/_matrix/client/v3/createRoom", body).await.ok()["room_id"].clone();
+        room.as_str().unwrap().to_owned()
+    };
+    let link = async |client: &Client, space: &str, child: &str, via: &str| {
+        let path = format!("/_matrix/client/v3/rooms/{space}/state/m.space.child/{child}");
+        client.put(&path, json!({ "via": [via] })).await.ok();
+    };
+    let space = json!({ "preset": "public_chat", "creation_content": { "type": "m.space" } });
+    let (far_space, near_space) = (create(&alice, space.clone()).await, create(&bob, space).await);
+    let far_room = create(&alice, json!({ "preset": "public_chat", "name": "Far" })).await;
+    let secret = create(&alice, json!({ "preset": "private_chat" })).await;
+    link(&alice, &far_space, &far_room, "one").await;
+    link(&alice, &far_space, &secret, "one").await;
+    link(&bob, &near_space, &far_space, "one").await;
+
+    let walk = async || {
+        let path = format!("/_matrix/client/v1/rooms/{near_space}/hierarchy");
+        let rooms = bob.get(&path).await.ok()["rooms"].as_array().unwrap().clone();
+        rooms.iter().map(|room| room["room_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(walk().await, [near_space.clone(), far_space.clone(), far_room.clone()]);
+    let summary = format!("/_matrix/client/v1/room_summary/{far_room}?via=one");
+    assert_eq!(bob.get(&summary).await.ok()["name"], "Far");
+    let summary = format!("/_matrix/client/v1/room_summary/{secret}?via=one");
+    bob.get(&summary).await.refused(404, "M_NOT_FOUND");
+    // What was told is remembered for a while.
+    network.leave("one");
+    assert_eq!(walk().await.len(), 3);
+    network.clock.advance(std::time::Duration::from_secs(301));
+    assert_eq!(walk().await, [near_space]);
 }

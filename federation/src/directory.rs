@@ -9,7 +9,7 @@ use ruma::{
 };
 
 use crate::{Federation, PeerError};
-use millrace_domain::rooms::aliases;
+use millrace_domain::rooms::{aliases, servers};
 
 /// The most servers that an answer names, so that a hostile one does not send us around the world.
 const SERVERS_MAX: usize = 50;
@@ -47,7 +47,12 @@ pub async fn resolve_alias(
         let Some(found) = aliases::resolve(&federation.rooms, alias).await? else {
             return Ok(None);
         };
-        let servers = vec![us.clone()];
+        let snapshot = federation.env.store.snapshot();
+        let mut servers = servers::servers_of(&snapshot, &found.room).await?;
+        // We are the nearest, whether or not we are in the room.
+        servers.retain(|server| server != us);
+        servers.insert(0, us.clone());
+        servers.truncate(SERVERS_MAX);
         return Ok(Some(AliasTarget { room: found.room, servers }));
     }
     let request = get_room_information::Request::new(alias.to_owned());

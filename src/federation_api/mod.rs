@@ -6,6 +6,7 @@ mod directory;
 mod keys;
 mod openid;
 mod profiles;
+mod spaces;
 mod version;
 
 use axum::Router;
@@ -19,5 +20,6 @@ pub fn routes() -> Router<App> {
         .merge(keys::routes())
         .merge(openid::routes())
         .merge(profiles::routes())
+        .merge(spaces::routes())
         .merge(version::routes())
 }

@@ -1,6 +1,8 @@
 //! The rooms and spaces of a space (spec: Client-Server API, Spaces, `GET
 //! /rooms/{roomId}/hierarchy`).
 
+mod for_server;
+
 use std::collections::HashSet;
 
 use futures::future::BoxFuture;
@@ -19,6 +21,8 @@ use super::{
     ReadError, Rooms,
     summary::{is_visible, summarise},
 };
+
+pub use self::for_server::{SpaceForServer, for_server};
 
 /// The most rooms in one answer.
 pub const PAGE_ROOMS_MAX: usize = 50;
