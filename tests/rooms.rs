@@ -98,6 +98,20 @@ async fn a_repeated_request_sends_once_also_after_a_restart_and_its_id_is_told_t
 }
 
 #[tokio::test]
+async fn a_number_that_no_event_can_hold_is_refused_with_the_reason_in_old_rooms_too() {
+    let server = TestServer::start().await;
+    let alice = server.register("alice").await;
+    let room = create(&alice, json!({"room_version": "5"})).await;
+    for path in ["send/m.room.message/t", "state/a.b/"] {
+        let path = format!("{V3}/rooms/{room}/{path}");
+        let answer = alice.put(&path, json!({"number": [1.5]})).await;
+        assert!(answer.body["error"].to_string().contains("in every room version"));
+        answer.refused(400, "M_BAD_JSON");
+        alice.put(&path, json!({"number": [1]})).await.ok();
+    }
+}
+
+#[tokio::test]
 async fn what_must_not_be_sent_is_not() {
     let server = TestServer::start().await;
     let alice = server.register("alice").await;
