@@ -29,6 +29,7 @@ impl From<AppendError> for ApiError {
             AppendError::Build(_)
             | AppendError::Load(_)
             | AppendError::State(_)
+            | AppendError::Resolve(_)
             | AppendError::Invalid(_)
             | AppendError::Store(_) => Self::internal(error),
         }

@@ -23,7 +23,7 @@ use crate::{
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
-            Alias, EventHeader, EventTransaction, Member, Relation, RoomHead, ThreadRow,
+            Alias, EventHeader, EventTransaction, Gap, Member, Relation, RoomHead, ThreadRow,
             TimelineRow, UserRoom,
         },
         user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
@@ -81,6 +81,13 @@ pub const THREADS_BY_NEWEST: Table<OwnedRoomId, (i64, OwnedEventId), ()> =
 /// `(root event, user) -> how many events` of the thread the user has sent.
 pub const THREAD_SENDERS: Table<OwnedRoomId, (OwnedEventId, OwnedUserId), u64> =
     Table::new(45, "thread_senders");
+/// `(target, number of the redaction) -> ()`: accepted redactions of events that are not here yet.
+pub const REDACTIONS_WAITING: Table<OwnedRoomId, (OwnedEventId, u64), ()> =
+    Table::new(46, "redactions_waiting").guarded_by(&ROOM_HEAD);
+/// `n -> Gap`: events are missing before live event `n`.
+pub const GAPS: Table<OwnedRoomId, i64, Gap> = Table::new(47, "gaps").guarded_by(&ROOM_HEAD);
+/// `event ID -> n` of the gap in which an event is missing.
+pub const MISSING_EVENTS: Table<OwnedRoomId, OwnedEventId, i64> = Table::new(48, "missing_events");
 /// `room -> UserRoom` of each room that a local user has or had to do with.
 pub const USER_ROOMS: Table<OwnedUserId, OwnedRoomId, UserRoom> = Table::synced(21, "user_rooms");
 /// `() -> Alias` in the partition of an alias.

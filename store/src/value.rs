@@ -75,6 +75,16 @@ impl Value for u64 {
     }
 }
 
+impl Value for i64 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.to_be_bytes());
+    }
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let bytes = bytes.try_into().map_err(|_| format!("{} bytes, not 8", bytes.len()))?;
+        Ok(Self::from_be_bytes(bytes))
+    }
+}
+
 impl Value for ruma::OwnedEventId {
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.as_bytes());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millrace_model::{
     Pdu,
-    pdu::InvalidPdu,
+    pdu::{EventReference, InvalidPdu},
     rules::{
         auth::{self, Refused},
         build::{self, BuildError, NewEvent},
@@ -12,21 +12,19 @@ use millrace_model::{
 };
 use millrace_store::{
     Error, Read,
-    rows::room::{EventHeader, Member, TimelineRow, UserRoom},
-    state_tree::Change,
-    tables::{
-        ANNOTATIONS, CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, MEMBERS, TIMELINE,
-        USER_ROOMS,
-    },
+    state_tree::StateRoot,
+    tables::{ANNOTATIONS, EVENT_HEADERS},
 };
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomVersionId,
     UserId,
-    events::{StateEventType, TimelineEventType, room::member::MembershipState},
+    events::{StateEventType, TimelineEventType},
 };
-use serde::Deserialize;
 
-use super::{Event, RoomTx, events::LoadError, states::StateError};
+use super::{Event, RoomTx, events::LoadError, resolve::ResolveStateError, states::StateError};
+
+/// A new event follows so many ends of the graph at most.
+const FOLLOWED_MAX: usize = 10;
 
 /// An event to be made.
 #[derive(Debug, Clone)]
@@ -91,17 +89,15 @@ pub enum AppendError {
     /// The state cannot be read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// Forks of the room cannot be resolved.
+    #[error(transparent)]
+    Resolve(#[from] ResolveStateError),
     /// An event's reference could not be made.
     #[error(transparent)]
     Invalid(#[from] InvalidPdu),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
-}
-
-#[derive(Deserialize)]
-struct MemberContent {
-    membership: MembershipState,
 }
 
 impl RoomTx<'_> {
@@ -111,7 +107,8 @@ impl RoomTx<'_> {
     /// [`AppendError::Refused`] where the rules do not allow it; then nothing may be committed.
     pub async fn append(&mut self, draft: Draft) -> Result<Arc<Event>, AppendError> {
         let annotation = self.new_annotation(&draft).await?;
-        let auth_events = self.select_auth_events(&draft).await?;
+        let (ends, before) = self.ends_to_follow().await?;
+        let auth_events = self.select_auth_events(&draft, before).await?;
         let references = auth_events
             .iter()
             .map(|event| event.pdu.reference(self.rules))
@@ -127,7 +124,7 @@ impl RoomTx<'_> {
             content: draft.content,
             redacts: draft.redacts.as_deref(),
             origin_server_ts: draft.at.unwrap_or_else(|| self.rooms.env.now()),
-            prev_events: &self.head.extremities,
+            prev_events: &ends,
             auth_events: &references,
             local_id: &local_id,
         };
@@ -139,13 +136,34 @@ impl RoomTx<'_> {
         }
         self.turned_away = None;
         let had_servers = self.head.remote_servers > 0;
-        let event = self.write(pdu).await?;
+        let number = self.next_number();
+        let event = self.accept(number, pdu, before).await?;
         self.queue(&event, had_servers);
         if let Some((target, key)) = annotation {
             let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
             self.tx.put(&ANNOTATIONS, &self.room_id, place, &event.number);
         }
         Ok(event)
+    }
+
+    /// The ends of the graph that a new event follows, and the state after them.
+    pub(super) async fn ends_to_follow(
+        &self,
+    ) -> Result<(Vec<EventReference>, StateRoot), AppendError> {
+        let mut ends: Vec<_> = self.head.extremities.iter().collect();
+        if ends.len() <= FOLLOWED_MAX {
+            let ends = ends.into_iter().map(|end| end.event.clone()).collect();
+            return Ok((ends, self.head.root));
+        }
+        ends.sort_by_key(|end| std::cmp::Reverse(end.event.depth));
+        ends.truncate(FOLLOWED_MAX);
+        let roots: Vec<_> = ends.iter().map(|end| end.after).collect();
+        let ends = ends.into_iter().map(|end| end.event.clone()).collect();
+        Ok((ends, self.resolved(&roots).await?))
+    }
+
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers.next().expect("as many numbers were drawn as events are made")
     }
 
     /// What an event annotates, and with what; an error where its sender has said that already
@@ -174,6 +192,7 @@ impl RoomTx<'_> {
     pub(super) async fn select_auth_events(
         &self,
         draft: &Draft,
+        before: StateRoot,
     ) -> Result<Vec<Arc<Event>>, AppendError> {
         let content = serde_json::value::to_raw_value(&draft.content)
             .map_err(|error| AppendError::Refused(Refused(error.to_string())))?;
@@ -187,8 +206,8 @@ impl RoomTx<'_> {
         )?;
         let keys = places.iter().map(|(kind, key)| (kind.to_string(), key.as_str()));
         let keys: Vec<_> = keys.collect();
-        let places = keys.iter().map(|(kind, key)| (kind.as_str(), *key));
-        let numbers = self.tx.get_many(&CURRENT_STATE, &self.room_id, places).await?;
+        let places: Vec<_> = keys.iter().map(|(kind, key)| (kind.as_str(), *key)).collect();
+        let numbers = self.at_places(before, &places).await?;
         let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
         let events = &self.rooms.events;
         Ok(events.load(self.tx, &self.room_id, &self.head.version, &numbers).await?)
@@ -212,145 +231,4 @@ impl RoomTx<'_> {
         })?;
         Ok(())
     }
-
-    /// Writes an event that has been checked, as the room's newest.
-    async fn write(&mut self, pdu: Pdu) -> Result<Arc<Event>, AppendError> {
-        let number = self.numbers.next().expect("as many numbers were drawn as events are made");
-        let (tx, room) = (self.tx, self.room_id.clone());
-        let event = Arc::new(Event::new(number, pdu, self.rules));
-        self.rooms.events.insert(&event);
-        let before = self.head.root;
-        let replaces = self.replaced_by(&event).await?;
-        self.head.last += 1;
-        if self.head.create == 0 {
-            self.head.create = number;
-        }
-        if let Some(state_key) = event.pdu.state_key.as_deref() {
-            self.write_state(&event, state_key).await?;
-        }
-        let n = self.head.last;
-        self.write_relations(&event).await?;
-        self.write_redaction(&event).await?;
-        tx.put(&EVENTS, &room, number, &event.pdu.json().to_string());
-        tx.put(&EVENT_NUMBERS, &room, &event.pdu.event_id, &number);
-        let header = EventHeader {
-            event_id: event.pdu.event_id.clone(),
-            place: Some((n, 0)),
-            before: Some(before),
-            outlier: false,
-            rejected: false,
-            soft_failed: false,
-            redacted_by: None,
-            related: false,
-            aggregated: false,
-            replaces,
-        };
-        tx.put(&EVENT_HEADERS, &room, number, &header);
-        let row = TimelineRow { event: number, before, after: self.head.root };
-        tx.put(&TIMELINE, &room, (n, 0), &row);
-        self.head.extremities = vec![event.pdu.reference(self.rules)?];
-        Ok(event)
-    }
-
-    /// The state event whose place a new event takes.
-    async fn replaced_by(&self, event: &Event) -> Result<Option<u64>, AppendError> {
-        let Some(state_key) = event.pdu.state_key.as_deref() else { return Ok(None) };
-        let place = (event.pdu.kind.to_string(), state_key);
-        Ok(self.tx.get(&CURRENT_STATE, &self.room_id, place).await?)
-    }
-
-    async fn write_state(&mut self, event: &Event, state_key: &str) -> Result<(), AppendError> {
-        let kind = event.pdu.kind.to_string();
-        let change = Change { event_type: &kind, state_key, event: Some(event.number) };
-        let (rooms, tx) = (self.rooms, self.tx);
-        self.head.root = rooms.states.set(tx, &self.room_id, self.head.root, change).await?;
-        tx.put(&CURRENT_STATE, &self.room_id, (kind.as_str(), state_key), &event.number);
-        if event.pdu.kind == TimelineEventType::RoomMember
-            && let Ok(user) = UserId::parse(state_key)
-        {
-            self.write_member(event, &user).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_member(&mut self, event: &Event, user: &UserId) -> Result<(), AppendError> {
-        let Ok(MemberContent { membership }) = event.pdu.content_as() else { return Ok(()) };
-        let old = self.membership(user).await?;
-        self.head.joined -= u64::from(old == MembershipState::Join);
-        self.head.joined += u64::from(membership == MembershipState::Join);
-        self.head.invited -= u64::from(old == MembershipState::Invite);
-        self.head.invited += u64::from(membership == MembershipState::Invite);
-        let member = Member { membership: membership.clone(), event: event.number };
-        self.tx.put(&MEMBERS, &self.room_id, user, &member);
-        self.note_server(user, &old, &member.membership).await?;
-        if self.rooms.env.is_local(user) {
-            self.write_user_room(event, user, membership).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_user_room(
-        &self,
-        event: &Event,
-        user: &UserId,
-        membership: MembershipState,
-    ) -> Result<(), AppendError> {
-        let old = self.tx.get(&USER_ROOMS, user, &self.room_id).await?;
-        let joins = membership == MembershipState::Join;
-        let shown = matches!(membership, MembershipState::Invite | MembershipState::Knock);
-        let stripped = if shown { self.stripped_state(event).await? } else { Vec::new() };
-        let row = UserRoom {
-            membership,
-            event: event.number,
-            sender: event.pdu.sender.clone(),
-            n: self.head.last,
-            was_joined: joins || old.as_ref().is_some_and(|old| old.was_joined),
-            left: match old {
-                Some(old) if !joins && old.membership == MembershipState::Join => {
-                    Some(self.head.last)
-                }
-                old => old.and_then(|old| old.left),
-            },
-            forgotten: false,
-            stripped,
-        };
-        self.tx.put(&USER_ROOMS, user, &self.room_id, &row);
-        Ok(())
-    }
-
-    /// What somebody outside of the room is shown of it: the state that the specification lists
-    /// (Client-Server API, Stripped state), and the member event itself.
-    async fn stripped_state(&self, member: &Event) -> Result<Vec<String>, AppendError> {
-        const SHOWN: [&str; 8] = [
-            "m.room.create",
-            "m.room.name",
-            "m.room.avatar",
-            "m.room.topic",
-            "m.room.join_rules",
-            "m.room.canonical_alias",
-            "m.room.encryption",
-            "m.room.history_visibility",
-        ];
-        let sender = member.pdu.sender.as_str();
-        let places = SHOWN.iter().map(|kind| (*kind, "")).chain([("m.room.member", sender)]);
-        let numbers = self.tx.get_many(&CURRENT_STATE, &self.room_id, places).await?;
-        let mut numbers: Vec<u64> = numbers.into_iter().flatten().collect();
-        numbers.retain(|number| *number != member.number);
-        let (events, version) = (&self.rooms.events, &self.head.version);
-        let shown = events.load(self.tx, &self.room_id, version, &numbers).await?;
-        let mut stripped: Vec<String> = shown.iter().map(|event| stripped(&event.pdu)).collect();
-        stripped.push(self::stripped(&member.pdu));
-        Ok(stripped)
-    }
-}
-
-/// The stripped form of a state event.
-pub(crate) fn stripped(pdu: &Pdu) -> String {
-    serde_json::json!({
-        "type": pdu.kind.to_string(),
-        "state_key": pdu.state_key,
-        "sender": pdu.sender,
-        "content": pdu.content,
-    })
-    .to_string()
 }

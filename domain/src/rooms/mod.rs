@@ -2,6 +2,7 @@
 //!
 //! Start at [`RoomTx`]: an open room within a transaction, to which events are appended.
 
+mod accept;
 pub mod aliases;
 mod append;
 pub mod auth_chain;
@@ -13,6 +14,7 @@ pub mod context;
 pub mod create;
 pub mod directory;
 pub mod events;
+mod flat;
 pub mod forget;
 mod guests;
 pub mod hierarchy;
@@ -34,6 +36,7 @@ pub mod relations;
 mod render;
 pub mod report;
 pub mod residence;
+pub mod resolve;
 mod room_tx;
 pub mod send;
 pub mod server_acl;

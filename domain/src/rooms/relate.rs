@@ -10,6 +10,7 @@ use millrace_model::{
 use millrace_store::{
     Read, Scan,
     rows::room::{EventHeader, Relation, ThreadRow},
+    state_tree::StateRoot,
     tables::{EVENT_HEADERS, EVENT_NUMBERS, RELATIONS, THREAD_SENDERS, THREADS, THREADS_BY_NEWEST},
 };
 use ruma::{EventId, UserId};
@@ -18,11 +19,15 @@ use super::{AppendError, Event, RoomTx, events};
 
 impl RoomTx<'_> {
     /// Writes what an event relates to, if the room has that.
-    pub(super) async fn write_relations(&mut self, event: &Event) -> Result<(), AppendError> {
+    pub(super) async fn write_relations(
+        &mut self,
+        event: &Event,
+        (n, k): (i64, i32),
+    ) -> Result<(), AppendError> {
         let Some(relates_to) = RelatesTo::of(&event.pdu) else { return Ok(()) };
         let (tx, room, parent_id) = (self.tx, &self.room_id, &*relates_to.parent);
         let Some(number) = tx.get(&EVENT_NUMBERS, room, parent_id).await? else { return Ok(()) };
-        let (parent, n) = (self.event(number).await?, self.head.last);
+        let parent = self.event(number).await?;
         let row = Relation {
             rel_type: relates_to.kind.as_str().to_owned(),
             kind: event.pdu.kind.to_string(),
@@ -30,14 +35,14 @@ impl RoomTx<'_> {
             event: event.number,
             key: relates_to.key.clone(),
         };
-        tx.put(&RELATIONS, room, (parent_id, &row.rel_type, n, 0), &row);
+        tx.put(&RELATIONS, room, (parent_id, &row.rel_type, n, k), &row);
         let valid = relates_to.is_valid(&event.pdu, &parent.pdu);
         if let Some(header) = tx.get(&EVENT_HEADERS, room, number).await? {
             let aggregated = valid && is_aggregated(&relates_to.kind);
             self.mark_related(number, header, aggregated);
         }
         if valid && relates_to.kind == RelationKind::Thread {
-            self.grow_thread(parent_id, event).await?;
+            self.grow_thread(parent_id, event, n).await?;
         }
         Ok(())
     }
@@ -51,11 +56,15 @@ impl RoomTx<'_> {
         self.amend(number, &header);
     }
 
-    async fn grow_thread(&self, root: &EventId, event: &Event) -> Result<(), AppendError> {
+    async fn grow_thread(&self, root: &EventId, event: &Event, n: i64) -> Result<(), AppendError> {
         let (tx, room) = (self.tx, &self.room_id);
         let old = tx.get(&THREADS, room, root).await?;
         let count = old.as_ref().map_or(0, |old| old.count) + 1;
-        let row = ThreadRow { newest: self.head.last, event: event.number, count };
+        let row = match &old {
+            // Filled in: older than what is known.
+            Some(old) if old.newest >= n => ThreadRow { count, ..old.clone() },
+            _ => ThreadRow { newest: n, event: event.number, count },
+        };
         self.put_thread(root, old.as_ref(), Some(&row));
         let key = (root, &*event.pdu.sender);
         let sent = tx.get(&THREAD_SENDERS, room, key).await?.unwrap_or(0);
@@ -79,12 +88,16 @@ impl RoomTx<'_> {
 
     /// Marks what a redaction redacts, where its sender may (spec: Room version 3, Handling
     /// redactions).
-    pub(super) async fn write_redaction(&mut self, event: &Event) -> Result<(), AppendError> {
+    pub(super) async fn write_redaction(
+        &mut self,
+        event: &Event,
+        before: StateRoot,
+    ) -> Result<(), AppendError> {
         let Some(target) = &event.pdu.redacts else { return Ok(()) };
         let found = events::find(self.tx, &self.room_id, target).await?;
         let Some((number, mut header)) = found else { return Ok(()) };
         let target = self.event(number).await?;
-        let levels = self.power_levels().await?;
+        let levels = self.power_levels_at(before).await?;
         if header.redacted_by.is_none()
             && redaction::applies(&event.pdu, &target.pdu, &levels, self.rules)
         {

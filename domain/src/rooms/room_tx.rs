@@ -89,6 +89,7 @@ impl<'a> RoomTx<'a> {
             extremities: Vec::new(),
             root: StateRoot::EMPTY,
             joined: 0,
+            joined_here: 0,
             invited: 0,
             amended: 0,
             outbox: 0,
@@ -177,8 +178,19 @@ impl<'a> RoomTx<'a> {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn power_levels(&self) -> Result<PowerLevels, AppendError> {
+        self.power_levels_at(self.head.root).await
+    }
+
+    /// The power levels of a state.
+    pub(super) async fn power_levels_at(
+        &self,
+        root: StateRoot,
+    ) -> Result<PowerLevels, AppendError> {
         let create = self.create_event().await?;
-        let levels = self.state_event("m.room.power_levels", "").await?;
+        let levels = match self.at_place(root, ("m.room.power_levels", "")).await? {
+            Some(number) => Some(self.event(number).await?),
+            None => None,
+        };
         let levels = levels.as_ref().map(|event| &event.pdu);
         Ok(PowerLevels::new(&create.pdu, levels, &self.rules.authorization))
     }

@@ -6,8 +6,8 @@ use futures::FutureExt;
 use millrace_store::{
     Error, Node, Read, Tx,
     state_tree::{
-        CachedNodes, Change, Difference, NodeCache, NodeHash, NodeReadError, NodeRows, StateKey,
-        StateRoot, StateTree, TreeError,
+        Applied, CachedNodes, Change, Difference, NodeCache, NodeHash, NodeReadError, NodeRows,
+        StateKey, StateRoot, StateTree, TreeError,
     },
     tables::{ABOUT, STATE_NODES},
 };
@@ -149,26 +149,47 @@ impl States {
         self.tree.diff(&nodes, old, new).await.map_err(|error| fail(room, error))
     }
 
-    /// Puts `event` at a place of the state `root`, writes the new nodes, and returns the new root.
+    /// Changes the state `root`, writes the new nodes, and returns the new root.
     ///
     /// # Errors
     /// Where a node cannot be read.
-    pub async fn set(
+    pub async fn change(
         &self,
         tx: &Tx,
         room: &RoomId,
         root: StateRoot,
-        change: Change<'_>,
+        changes: &[Change<'_>],
     ) -> Result<StateRoot, StateError> {
-        let nodes = self.nodes(tx, room);
-        let applied =
-            self.tree.apply(&nodes, root, &[change]).await.map_err(|error| fail(room, error))?;
-        for node in applied.nodes {
-            tx.put(&STATE_NODES, room, node.hash().to_bytes(), &node.bytes().to_vec());
-            // Content-addressed: right even if this transaction fails.
-            self.cache.insert(node);
+        if changes.is_empty() {
+            return Ok(root);
         }
+        let applied = self.changed(tx, room, root, changes).await?;
+        self.write(tx, room, &applied.nodes);
         Ok(applied.root)
+    }
+
+    /// What changes make of the state `root`, without writing it.
+    ///
+    /// # Errors
+    /// Where a node cannot be read.
+    pub async fn changed(
+        &self,
+        read: &impl Read,
+        room: &RoomId,
+        root: StateRoot,
+        changes: &[Change<'_>],
+    ) -> Result<Applied, StateError> {
+        let nodes = self.nodes(read, room);
+        self.tree.apply(&nodes, root, changes).await.map_err(|error| fail(room, error))
+    }
+
+    /// Writes nodes, which belong with whatever refers to them.
+    pub fn write(&self, tx: &Tx, room: &RoomId, nodes: &[millrace_store::state_tree::Node]) {
+        for node in nodes {
+            tx.put(&STATE_NODES, room, node.hash().to_bytes(), &node.bytes().to_vec());
+            // Content-addressed: right even if the transaction fails.
+            self.cache.insert(node.clone());
+        }
     }
 }
 

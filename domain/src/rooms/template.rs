@@ -2,7 +2,7 @@
 //! Server-Server API, `make_join`, `make_knock`, `make_leave`).
 
 use futures::FutureExt;
-use millrace_model::rules::build::{self, NewEvent, PREV_EVENTS_MAX};
+use millrace_model::rules::build::{self, NewEvent};
 use millrace_model::rules::join::{JoinRules, Refusal};
 use millrace_store::{Read, Tx, tables::ROOM_HEAD};
 use ruma::{
@@ -127,10 +127,10 @@ async fn unsigned(
 ) -> Result<CanonicalJsonObject, AppendError> {
     let kind = TimelineEventType::RoomMember;
     let draft = Draft::state(user, kind, user.as_str(), content);
-    let auth_events = room.select_auth_events(&draft).await?;
+    let (ends, before) = room.ends_to_follow().await?;
+    let auth_events = room.select_auth_events(&draft, before).await?;
     let references = auth_events.iter().map(|event| event.pdu.reference(room.rules));
     let references = references.collect::<Result<Vec<_>, _>>()?;
-    let newest = &room.head.extremities;
     let new = NewEvent {
         room_id: Some(&room.room_id),
         sender: user,
@@ -139,7 +139,7 @@ async fn unsigned(
         content: draft.content,
         redacts: None,
         origin_server_ts: room.rooms.env.now(),
-        prev_events: &newest[..newest.len().min(PREV_EVENTS_MAX)],
+        prev_events: &ends,
         auth_events: &references,
         local_id: "",
     };

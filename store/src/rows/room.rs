@@ -19,12 +19,15 @@ pub struct RoomHead {
     pub create: u64,
     /// `n` of the newest live event; the first is 1.
     pub last: i64,
-    /// Events that no event refers to yet.
-    pub extremities: Vec<EventReference>,
-    /// Root of the current state.
+    /// Accepted events that no accepted event refers to yet.
+    pub extremities: Vec<Extremity>,
+    /// Root of the current state: that of the states after all extremities, resolved.
     pub root: StateRoot,
     /// How many users are joined.
     pub joined: u64,
+    /// How many of those are users of this server; with none, we are not in the room.
+    #[serde(default)]
+    pub joined_here: u64,
     /// How many users are invited.
     pub invited: u64,
     /// How often the header of an event that was stored before has changed. Two snapshots in which
@@ -37,6 +40,15 @@ pub struct RoomHead {
     /// How many other servers have joined users.
     #[serde(default)]
     pub remote_servers: u64,
+}
+
+/// An end of the room's graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Extremity {
+    /// The event, as the next one refers to it.
+    pub event: EventReference,
+    /// The room's state after it.
+    pub after: StateRoot,
 }
 
 /// One place of a room's timeline.
@@ -173,6 +185,15 @@ pub struct ThreadRow {
     pub count: u64,
 }
 
+/// A hole in a room's timeline, just before the events filled in before a live one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Events that are known to be there: predecessors of those after the hole.
+    pub missing: Vec<OwnedEventId>,
+    /// `k` of the oldest event after the hole: 0, or that of the last one filled in.
+    pub filled_to: i32,
+}
+
 /// Under which transaction ID an event was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventTransaction {
@@ -182,4 +203,14 @@ pub struct EventTransaction {
     pub id: String,
 }
 
-serde_value!(RoomHead, EventHeader, Member, UserRoom, Relation, Alias, EventTransaction, ThreadRow);
+serde_value!(
+    RoomHead,
+    EventHeader,
+    Member,
+    UserRoom,
+    Relation,
+    Alias,
+    EventTransaction,
+    ThreadRow,
+    Gap
+);
