@@ -4,10 +4,7 @@ use millrace_model::rules::{
     join::{self, Join, JoinRules, Refusal},
     power_levels::PowerLevels,
 };
-use millrace_store::{
-    Read, Scan,
-    tables::{MEMBERS, ROOM_HEAD},
-};
+use millrace_store::{Read, Scan, tables::MEMBERS};
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::room::member::MembershipState,
@@ -121,9 +118,7 @@ async fn is_in_one_of(
 ) -> Result<Found, AppendError> {
     let mut found = Found::Nowhere;
     for other in allowed {
-        // Every change of a membership writes the head, so the scan needs no protection beside it.
-        room.tx.get(&ROOM_HEAD, other, ()).await?;
-        if !residence::is_resident(room.tx.unprotected(), &room.rooms.env, other).await? {
+        if !residence::is_resident(room.tx, other).await? {
             found = Found::CannotTell;
             continue;
         }

@@ -4,7 +4,7 @@
 use futures::FutureExt;
 use millrace_model::rules::build::{self, NewEvent};
 use millrace_model::rules::join::{JoinRules, Refusal};
-use millrace_store::{Read, Tx, tables::ROOM_HEAD};
+use millrace_store::Tx;
 use ruma::{
     CanonicalJsonObject, RoomId, RoomVersionId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
