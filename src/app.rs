@@ -171,7 +171,8 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
-            federation: Federation::new(rooms.clone(), transport, federation_settings(config)),
+            federation: Federation::open(rooms.clone(), transport, federation_settings(config))
+                .await?,
             env,
             rooms: Arc::new(rooms),
             typing,

@@ -6,6 +6,7 @@ use millrace_domain::{Env, rooms::Rooms};
 use ruma::OwnedServerName;
 
 use crate::{
+    destinations::Destinations,
     hierarchy::ToldSpaces,
     keyring::{Keyring, OldKey},
     peers::Peers,
@@ -22,6 +23,8 @@ pub struct FederationParts {
     pub env: Env,
     /// Rooms, their events and state.
     pub rooms: Rooms,
+    /// Which other servers are down.
+    pub destinations: Destinations,
     /// Other servers, to ask them.
     pub peers: Peers,
     /// Keys of other servers, to check what they say.
@@ -41,19 +44,27 @@ pub struct Settings {
 
 impl Federation {
     /// Joins the federation over `transport`.
-    #[must_use]
-    pub fn new(rooms: Rooms, transport: Arc<dyn Transport>, settings: Settings) -> Self {
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn open(
+        rooms: Rooms,
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+    ) -> millrace_store::Result<Self> {
         let env = rooms.env.clone();
-        let peers = Peers::new(env.clone(), transport);
+        let destinations = Destinations::open(env.clone()).await?;
+        let peers = Peers::new(env.clone(), transport, destinations.clone());
         let Settings { notaries, old_keys } = settings;
         let keyring = Keyring::new(env.clone(), peers.clone(), notaries, &old_keys);
-        Self(Arc::new(FederationParts {
+        Ok(Self(Arc::new(FederationParts {
+            destinations,
             env,
             rooms,
             peers,
             keyring,
             spaces: ToldSpaces::default(),
-        }))
+        })))
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod check;
 mod cores;
+pub mod destinations;
 pub mod directory;
 mod federation;
 pub mod hierarchy;
@@ -16,10 +17,12 @@ pub mod profiles;
 pub mod signing;
 #[cfg(test)]
 mod testing;
+mod time;
 pub mod transport;
 
 pub use self::{
     check::Refusal,
+    destinations::Destinations,
     federation::{Federation, FederationParts, Settings},
     peers::{PeerError, Peers},
     transport::Transport,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use millrace_domain::Env;
 use ruma::{
-    OwnedServerName, ServerName,
+    MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName,
     api::{
         EndpointError, IncomingResponse, IncomingResponseExt, MatrixVersion, OutgoingBody,
         OutgoingRequest, SupportedVersions,
@@ -17,6 +17,7 @@ use ruma::{
 };
 
 use crate::{
+    Destinations,
     signing::{self, SignError},
     transport::{ExchangeLimits, Transport, TransportError},
 };
@@ -27,6 +28,14 @@ pub enum PeerError {
     /// That is us: a server never asks itself over the network.
     #[error("a server does not ask itself")]
     Ourselves,
+    /// It could not be reached a while ago, and is not tried again before this time.
+    #[error("{server} is down")]
+    Down {
+        /// The server.
+        server: OwnedServerName,
+        /// When it is tried again.
+        until: MilliSecondsSinceUnixEpoch,
+    },
     /// The request could not be made.
     #[error("the request cannot be made: {0}")]
     Request(String),
@@ -86,13 +95,31 @@ impl FederationPath for VersionHistory {
 pub struct Peers {
     env: Env,
     transport: Arc<dyn Transport>,
+    destinations: Destinations,
+    patience: Patience,
+}
+
+/// What to do about a server that is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    /// Refuse at once.
+    Spared,
+    /// Try all the same.
+    Insisting,
 }
 
 impl Peers {
-    /// Asks in the name of `env`'s identity, over `transport`.
+    /// Asks in the name of `env`'s identity, over `transport`, whom `destinations` does not say to
+    /// be down.
     #[must_use]
-    pub fn new(env: Env, transport: Arc<dyn Transport>) -> Self {
-        Self { env, transport }
+    pub fn new(env: Env, transport: Arc<dyn Transport>, destinations: Destinations) -> Self {
+        Self { env, transport, destinations, patience: Patience::Spared }
+    }
+
+    /// The same servers, asked even when they are said to be down: for what a user waits for.
+    #[must_use]
+    pub fn insisting(&self) -> Self {
+        Self { patience: Patience::Insisting, ..self.clone() }
     }
 
     /// Sends a signed request and waits for its answer, within the default limits.
@@ -156,11 +183,37 @@ impl Peers {
         if server == self.env.identity.name {
             return Err(PeerError::Ourselves);
         }
-        let response = self.transport.exchange(server, request, limits).await;
-        let response = response
-            .map_err(|source| PeerError::Transport { server: server.to_owned(), source })?;
-        read(server, &response)
+        if let Some(until) = self.destinations.due_at(server)
+            && until > self.env.now()
+            && self.patience == Patience::Spared
+        {
+            return Err(PeerError::Down { server: server.to_owned(), until });
+        }
+        match self.transport.exchange(server, request, limits).await {
+            Ok(response) if is_absence(response.status()) => {
+                self.destinations.failed(server).await;
+                read(server, &response)
+            }
+            Ok(response) => {
+                self.destinations.succeeded(server).await;
+                read(server, &response)
+            }
+            Err(source) => {
+                if !matches!(source, TransportError::TooLarge(_)) {
+                    self.destinations.failed(server).await;
+                }
+                Err(PeerError::Transport { server: server.to_owned(), source })
+            }
+        }
     }
+}
+
+/// Whether an answer is that of a reverse proxy whose server is not there.
+fn is_absence(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 fn to_http<R>(request: R) -> Result<Request<Bytes>, PeerError>

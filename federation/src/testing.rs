@@ -130,7 +130,7 @@ impl World {
         let random = Arc::new(TestRandom);
         let env = Env { store, clock: clock.clone(), random, identity };
         let rooms = Rooms::open(env, CacheSizes::default()).await.unwrap();
-        let federation = Federation::new(rooms, peers.clone(), settings.clone());
+        let federation = Federation::open(rooms, peers.clone(), settings.clone()).await.unwrap();
         Self { federation, peers, clock, engine, settings }
     }
 

@@ -54,7 +54,9 @@ async fn check(
 ) -> Result<(), ApiError> {
     let keys = federation.keyring.key(&header.origin, &header.key).await.map_err(unauthorised)?;
     let us = &federation.env.identity.name;
-    signing::verify(request, header, us, &keys).map_err(unauthorised)
+    signing::verify(request, header, us, &keys).map_err(unauthorised)?;
+    federation.destinations.heard_from(&header.origin);
+    Ok(())
 }
 
 /// 401: we do not know who asks.

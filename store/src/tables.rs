@@ -16,7 +16,7 @@ use crate::{
             AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
             RegistrationToken, TokenHash,
         },
-        federation::ServerKeys,
+        federation::{Outage, ServerKeys},
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
         outbox::{DeviceChange, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
         outside::Vias,
@@ -216,6 +216,8 @@ pub const SERVER_KEYS: Table<Node, OwnedServerName, ServerKeys> = Table::new(160
 /// `server -> JSON`: its signing keys as it published them last, signed, for others that ask us.
 pub const SERVER_KEYS_PUBLISHED: Table<Node, OwnedServerName, String> =
     Table::new(161, "server_keys_published");
+/// `server -> Outage` of each server that could not be reached when it was tried last.
+pub const OUTAGES: Table<Node, OwnedServerName, Outage> = Table::new(162, "outages");
 
 // --- What leaves the server (140-149): see rows/outbox.rs -----------------------------------------
 

@@ -29,10 +29,11 @@ use tokio::sync::Semaphore;
 
 use super::{
     Known, WantedKeys,
-    published::{Published, Source, later},
+    published::{Published, Source},
 };
 use crate::{
     peers::{PeerError, Peers},
+    time::later,
     transport::ExchangeLimits,
 };
 
@@ -89,6 +90,8 @@ impl Fetcher {
     ) -> Self {
         let kept = FAILURES_KEPT.try_into().expect("not zero");
         let notaries = notaries.into_iter().filter(|notary| *notary != env.identity.name).collect();
+        // Whoever signs must be known; failures have their own, shorter pauses here.
+        let peers = peers.insisting();
         Self(Arc::new(FetcherParts {
             env,
             peers,

@@ -6,11 +6,13 @@ use millrace_model::json;
 use millrace_store::rows::federation::{ServerKey, ServerKeys};
 use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedServerName,
-    OwnedServerSigningKeyId, ServerName, SigningKeyAlgorithm, UInt,
+    OwnedServerSigningKeyId, ServerName, SigningKeyAlgorithm,
     serde::Base64,
     signatures::{self, PublicKeyMap, PublicKeySet},
 };
 use serde::Deserialize;
+
+use crate::time::later;
 
 /// Largest JSON that a server may publish its keys in, in bytes.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -130,10 +132,4 @@ fn ed25519(
         let id = OwnedServerSigningKeyId::try_from(id).ok()?;
         (id.algorithm() == SigningKeyAlgorithm::Ed25519).then_some((id, key))
     })
-}
-
-/// `by` after `time`.
-pub(super) fn later(time: MilliSecondsSinceUnixEpoch, by: Duration) -> MilliSecondsSinceUnixEpoch {
-    let by = UInt::try_from(by.as_millis()).unwrap_or(UInt::MAX);
-    MilliSecondsSinceUnixEpoch(time.0.saturating_add(by))
 }

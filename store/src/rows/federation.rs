@@ -27,4 +27,17 @@ pub struct ServerKey {
     pub until: MilliSecondsSinceUnixEpoch,
 }
 
-serde_value!(ServerKeys);
+/// That a server could not be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// How often it was tried in vain since it answered last.
+    pub failures: u32,
+    /// The first of these times.
+    pub since: MilliSecondsSinceUnixEpoch,
+    /// The last of these times.
+    pub failed_at: MilliSecondsSinceUnixEpoch,
+    /// When to try again.
+    pub again_at: MilliSecondsSinceUnixEpoch,
+}
+
+serde_value!(Outage, ServerKeys);
