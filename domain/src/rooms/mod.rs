@@ -55,6 +55,8 @@ pub mod upgrade;
 mod upgraded_levels;
 mod view;
 
+use std::sync::Arc;
+
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
@@ -75,6 +77,7 @@ pub struct Rooms {
     pub events: Events,
     /// Trees of room state.
     pub states: States,
+    lazy_states: Arc<lazy_state::LazyStates>,
 }
 
 /// Sizes of caches, in bytes.
@@ -99,6 +102,7 @@ impl Rooms {
     /// Where the store cannot be read or written.
     pub async fn open(env: Env, caches: CacheSizes) -> millrace_store::Result<Self> {
         let states = States::open(&env, caches.state_bytes).await?;
-        Ok(Self { env, events: Events::new(caches.events_bytes), states })
+        let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
+        Ok(Self { env, events, states, lazy_states })
     }
 }
