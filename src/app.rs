@@ -17,6 +17,7 @@ use millrace_domain::{
 use millrace_federation::{
     self as federation, Federation, Transport,
     http::{HttpSetupError, HttpTransport},
+    inbound::Inbound,
 };
 use millrace_store::{
     Limits, Store,
@@ -54,6 +55,8 @@ pub struct Parts {
     pub rooms: RoomsPart,
     /// Other servers.
     pub federation: Federation,
+    /// What comes in from other servers.
+    pub inbound: Arc<Inbound>,
     /// Who types.
     pub typing: Arc<Typing>,
     /// Users by name.
@@ -161,6 +164,17 @@ impl App {
         let presence = Arc::new(Presence::new(env.clone(), Arc::clone(&moments), settings));
         run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
         run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+        let federation =
+            Federation::open(rooms.clone(), transport, federation_settings(config)).await?;
+        let inbound = Arc::new(Inbound::new(
+            federation.clone(),
+            Arc::clone(&typing),
+            Arc::clone(&presence),
+            config.inbound.settings(),
+        ));
+        run_until(&shutdown, Arc::clone(&inbound), |inbound| async move {
+            inbound.run_device_lists().await;
+        });
         let unreads = Arc::<Unreads>::default();
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),
@@ -171,8 +185,8 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
-            federation: Federation::open(rooms.clone(), transport, federation_settings(config))
-                .await?,
+            federation,
+            inbound,
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -332,6 +346,7 @@ parts! {
     env: Env,
     rooms: RoomsPart,
     federation: Federation,
+    inbound: Arc<Inbound>,
     typing: Arc<Typing>,
     user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,

@@ -11,6 +11,7 @@ pub mod directory;
 mod federation;
 pub mod hierarchy;
 pub mod http;
+pub mod inbound;
 pub mod keyring;
 pub mod peers;
 pub mod profiles;
