@@ -387,8 +387,8 @@ impl FakeRoom {
 }
 
 fn newest_of(head: &millrace_store::rows::room::RoomHead) -> OwnedEventId {
-    let newest = head.extremities.iter().max_by_key(|extremity| extremity.depth);
-    newest.expect("a room has a newest event").event_id.clone()
+    let newest = head.extremities.iter().max_by_key(|end| end.event.depth);
+    newest.expect("a room has a newest event").event.event_id.clone()
 }
 
 /// An event as it is sent.
