@@ -86,8 +86,9 @@ pub const REDACTIONS_WAITING: Table<OwnedRoomId, (OwnedEventId, u64), ()> =
     Table::new(46, "redactions_waiting").guarded_by(&ROOM_HEAD);
 /// `n -> Gap`: events are missing before live event `n`.
 pub const GAPS: Table<OwnedRoomId, i64, Gap> = Table::new(47, "gaps").guarded_by(&ROOM_HEAD);
-/// `event ID -> n` of the gap in which an event is missing.
-pub const MISSING_EVENTS: Table<OwnedRoomId, OwnedEventId, i64> = Table::new(48, "missing_events");
+/// `(event ID, n) -> ()`: the gaps in which an event is missing.
+pub const MISSING_EVENTS: Table<OwnedRoomId, (OwnedEventId, i64), ()> =
+    Table::new(48, "missing_events").guarded_by(&ROOM_HEAD);
 /// `room -> UserRoom` of each room that a local user has or had to do with.
 pub const USER_ROOMS: Table<OwnedUserId, OwnedRoomId, UserRoom> = Table::synced(21, "user_rooms");
 /// `() -> Alias` in the partition of an alias.

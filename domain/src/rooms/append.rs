@@ -21,7 +21,10 @@ use ruma::{
     events::{StateEventType, TimelineEventType},
 };
 
-use super::{Event, RoomTx, events::LoadError, resolve::ResolveStateError, states::StateError};
+use super::{
+    Event, RoomTx, accept::Followed, events::LoadError, resolve::ResolveStateError,
+    states::StateError,
+};
 
 /// A new event follows so many ends of the graph at most.
 const FOLLOWED_MAX: usize = 10;
@@ -114,7 +117,7 @@ impl RoomTx<'_> {
         self.turned_away = None;
         let had_servers = self.head.remote_servers > 0;
         let number = self.next_number();
-        let event = self.accept(number, pdu, before).await?;
+        let event = self.accept(number, pdu, before, Followed::No).await?;
         self.queue(&event, had_servers);
         if let Some((target, key)) = annotation {
             let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);

@@ -12,15 +12,19 @@ mod bundle;
 mod change_tests;
 pub mod context;
 pub mod create;
+#[cfg(test)]
+mod dag_tests;
 pub mod directory;
 pub mod events;
 mod flat;
 pub mod forget;
+pub mod gap;
 mod guests;
 pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
+mod judge;
 pub mod kick;
 pub mod knock;
 mod lazy_state;
@@ -31,6 +35,7 @@ pub mod new_room;
 pub mod outside;
 pub mod profile;
 mod queue;
+pub mod receive;
 pub mod redact;
 mod relate;
 pub mod relations;
@@ -63,6 +68,7 @@ pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
     queue::{RelayError, relay},
+    receive::{ReceiveError, Received},
     render::Form,
     room_tx::{Numbers, RoomTx},
     states::States,
