@@ -16,8 +16,10 @@ use millrace_domain::{
 };
 use millrace_federation::{
     self as federation, Federation, Transport,
-    http::{HttpSetupError, HttpTransport},
+    http::{HttpSettings, HttpSetupError, HttpTransport},
     inbound::Inbound,
+    internet::SystemInternet,
+    keyring::OldKey,
 };
 use millrace_store::{
     Limits, Store,
@@ -41,6 +43,7 @@ use crate::{
     identity::{self, IdentityError},
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
+    tls_files::{self, TlsFileError},
 };
 
 /// How the system says that a disk is full; the engine passes it on in its own words.
@@ -120,6 +123,9 @@ pub enum StartError {
     /// Other servers cannot be asked.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
+    /// A file of certificates or keys cannot be used.
+    #[error(transparent)]
+    TlsFile(#[from] TlsFileError),
 }
 
 impl App {
@@ -135,7 +141,14 @@ impl App {
         let key_file = config.server.signing_key_path.as_deref();
         let identity = identity::load(&store, random.clone(), &name, key_file).await?;
         let (clock, identity) = (Arc::new(SystemClock), Arc::new(identity));
-        let transport = Arc::new(HttpTransport::new()?);
+        let transport = HttpTransport::new(HttpSettings {
+            internet: Arc::new(SystemInternet::new()),
+            clock: clock.clone(),
+            random: random.clone(),
+            addresses: config.federation.address_policy(),
+            authorities: tls_files::authorities(config.federation.federation_ca_file.as_deref())?,
+        })?;
+        let transport = Arc::new(transport);
         let env = Env { store, clock, random, identity };
         Ok(Self::build(config, env, transport, shutdown).await?)
     }
@@ -294,9 +307,14 @@ fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<Roo
 }
 
 fn federation_settings(config: &Config) -> federation::Settings {
+    let old_keys = config.federation.old_signing_keys.iter().map(|old| OldKey {
+        id: old.id.clone(),
+        key: old.key.clone(),
+        expired: old.expired_ts,
+    });
     federation::Settings {
         notaries: config.federation.trusted_servers.clone(),
-        old_keys: Vec::new(),
+        old_keys: old_keys.collect(),
     }
 }
 

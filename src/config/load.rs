@@ -198,6 +198,7 @@ impl Config {
         self.password_hash.validate(&mut problems);
         self.rooms.validate(&mut problems);
         self.inbound.validate(&mut problems);
+        self.federation.validate(&mut problems);
         self.limits.validate(&mut problems);
         self.rate_limits.validate(&mut problems);
         self.well_known.validate(&mut problems);
