@@ -15,5 +15,4 @@ pub mod identity;
 pub mod serve;
 pub mod shutdown;
 pub mod system;
-pub mod tls_files;
 pub mod tracing_setup;

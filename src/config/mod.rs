@@ -5,7 +5,6 @@
 pub mod accounts;
 pub mod database;
 pub mod federation;
-pub mod inbound;
 pub mod limits;
 mod load;
 pub mod log;

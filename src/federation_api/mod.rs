@@ -7,7 +7,6 @@ mod keys;
 mod openid;
 mod profiles;
 mod spaces;
-mod transactions;
 mod version;
 
 use axum::Router;
@@ -22,6 +21,5 @@ pub fn routes() -> Router<App> {
         .merge(openid::routes())
         .merge(profiles::routes())
         .merge(spaces::routes())
-        .merge(transactions::routes())
         .merge(version::routes())
 }

@@ -116,6 +116,9 @@ pub(crate) fn prefix_end(mut prefix: Vec<u8>) -> Vec<u8> {
 ///
 /// Every read may be a round trip to a database, so ask for many keys at once on hot paths.
 pub trait Read: Sync {
+    /// Whether all that is read is durable. What a transaction reads may not be, and what it writes
+    /// may be another thing when it runs again: nothing that is remembered may come from it.
+    fn is_durable(&self) -> bool;
     #[doc(hidden)]
     fn raw_in_memory(
         &self,
@@ -327,6 +330,10 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Read for Snapshot {
+    fn is_durable(&self) -> bool {
+        true
+    }
+
     fn raw_in_memory(
         &self,
         table: &TableInfo,

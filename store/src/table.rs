@@ -147,6 +147,8 @@ pub struct TableInfo {
     pub synced: bool,
     /// Who guards its ranges, if they can be scanned within a transaction.
     pub(crate) head: Option<Head>,
+    /// Whether its ranges can be scanned within a transaction without a guard.
+    pub(crate) unguarded: bool,
 }
 
 /// A table: `(partition P, key K) -> V`.
@@ -160,7 +162,8 @@ impl<P: Partition, K: KeyPart, V: Value> Table<P, K, V> {
     /// A table of small rows.
     #[must_use]
     pub const fn new(id: u16, name: &'static str) -> Self {
-        let info = TableInfo { id, name, family: Family::Rows, synced: false, head: None };
+        let family = Family::Rows;
+        let info = TableInfo { id, name, family, synced: false, head: None, unguarded: false };
         Self { info, types: PhantomData }
     }
 
@@ -184,6 +187,14 @@ impl<P: Partition, K: KeyPart, V: Value> Table<P, K, V> {
     #[must_use]
     pub const fn guarded_by<HK, HV>(mut self, head: &Table<P, HK, HV>) -> Self {
         self.info.head = Some(Head { id: head.info.id, name: head.info.name });
+        self
+    }
+
+    /// The same table, whose ranges need no guard: rows are only ever added, and whoever scans wants
+    /// none that were added after what led them here.
+    #[must_use]
+    pub const fn unguarded(mut self) -> Self {
+        self.info.unguarded = true;
         self
     }
 

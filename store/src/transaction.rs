@@ -174,6 +174,10 @@ impl Tx {
 }
 
 impl Read for Tx {
+    fn is_durable(&self) -> bool {
+        false
+    }
+
     fn raw_in_memory(
         &self,
         table: &TableInfo,
@@ -211,7 +215,7 @@ impl Read for Tx {
             let key = (head.id, hash_bytes(partition));
             self.shared.state.lock().read_partitions.contains(&key)
         });
-        if !guarded {
+        if !guarded && !table.unguarded {
             return std::future::ready(Err(Error::HeadNotRead { table: table.name })).boxed();
         }
         async move {

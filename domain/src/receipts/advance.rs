@@ -172,7 +172,7 @@ pub async fn set_markers(
     rooms.env.store.transact(write).await
 }
 
-pub(super) async fn move_receipt(
+async fn move_receipt(
     tx: &Tx,
     rooms: &Rooms,
     (room, user): (&RoomId, &UserId),

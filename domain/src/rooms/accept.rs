@@ -17,15 +17,6 @@ use super::{AppendError, Event, RoomTx, resolve};
 /// So many rejected and soft-failed events are passed on the way to the ends that an event follows.
 const PASSED_MAX: usize = 256;
 
-/// Whether events that are here already follow an event that comes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Followed {
-    /// They do: it is no end of the graph.
-    Yes,
-    /// None does.
-    No,
-}
-
 impl RoomTx<'_> {
     /// Writes an event as the room's newest. `before` is the state before it.
     pub(super) async fn accept(
@@ -33,9 +24,8 @@ impl RoomTx<'_> {
         number: u64,
         pdu: Pdu,
         before: StateRoot,
-        followed: Followed,
     ) -> Result<Arc<Event>, AppendError> {
-        let event = self.body(number, pdu);
+        let event = self.body(number, pdu).await?;
         self.head.last += 1;
         if self.head.create == 0 {
             self.head.create = number;
@@ -45,11 +35,7 @@ impl RoomTx<'_> {
         let header = EventHeader { replaces, ..placed(&event, before, place) };
         self.write_header(number, header).await?;
         let after = self.state_after(&event, before).await?;
-        self.follow_ends(&event.pdu.prev_events).await?;
-        if followed == Followed::No {
-            let event = event.pdu.reference(self.rules)?;
-            self.head.extremities.push(Extremity { event, after });
-        }
+        self.become_end(&event, after).await?;
         let roots: Vec<_> = self.head.extremities.iter().map(|end| end.after).collect();
         let root = self.resolved(&roots).await?;
         if before == self.head.root && after == root {
@@ -65,14 +51,15 @@ impl RoomTx<'_> {
         Ok(event)
     }
 
-    /// Writes an event's body and number, and remembers it.
-    pub(super) fn body(&self, number: u64, pdu: Pdu) -> Arc<Event> {
+    /// Writes an event's body and number and what authorises it, and remembers it.
+    pub(super) async fn body(&self, number: u64, pdu: Pdu) -> Result<Arc<Event>, AppendError> {
         let event = Arc::new(Event::new(number, pdu, self.rules));
         self.rooms.events.insert(&event);
         let (tx, room) = (self.tx, &self.room_id);
         tx.put(&EVENTS, room, number, &event.pdu.json().to_string());
         tx.put(&EVENT_NUMBERS, room, &event.pdu.event_id, &number);
-        event
+        self.rooms.links.write(tx, room, &event).await?;
+        Ok(event)
     }
 
     /// Writes an event's header. Where it was stored before, as an outlier, what others made of it
@@ -114,13 +101,14 @@ impl RoomTx<'_> {
         }
         let (rooms, room, version) = (self.rooms, &self.room_id, &self.head.version);
         let resolved = resolve::resolve(rooms, self.tx, room, version, roots).await?;
+        let change = |difference: &Difference| difference.new;
         let changes: Vec<_> = resolved
             .changes
             .iter()
-            .map(|Difference { key, new, .. }| Change {
-                event_type: &key.event_type,
-                state_key: &key.state_key,
-                event: *new,
+            .map(|difference| Change {
+                event_type: &difference.key.event_type,
+                state_key: &difference.key.state_key,
+                event: change(difference),
             })
             .collect();
         Ok(rooms.states.change(self.tx, room, resolved.base, &changes).await?)
@@ -158,9 +146,17 @@ impl RoomTx<'_> {
         self.at_place(before, (&event.pdu.kind.to_string(), state_key)).await
     }
 
+    /// Makes an event an end of the graph, in place of those that it follows.
+    async fn become_end(&mut self, event: &Event, after: StateRoot) -> Result<(), AppendError> {
+        self.follow_ends(&event.pdu.prev_events).await?;
+        let event = event.pdu.reference(self.rules)?;
+        self.head.extremities.push(Extremity { event, after });
+        Ok(())
+    }
+
     /// Takes away the ends that these events are or follow: what a rejected or soft-failed event
     /// followed is followed by whoever comes after it.
-    async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
+    pub(super) async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
         let mut open: Vec<OwnedEventId> = prev.to_vec();
         let mut passed = 0;
         while let Some(id) = open.pop() {

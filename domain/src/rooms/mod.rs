@@ -12,19 +12,15 @@ mod bundle;
 mod change_tests;
 pub mod context;
 pub mod create;
-#[cfg(test)]
-mod dag_tests;
 pub mod directory;
 pub mod events;
 mod flat;
 pub mod forget;
-pub mod gap;
 mod guests;
 pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
-mod judge;
 pub mod kick;
 pub mod knock;
 mod lazy_state;
@@ -32,10 +28,8 @@ pub mod leave;
 pub mod members;
 pub mod membership;
 pub mod new_room;
-pub mod outside;
 pub mod profile;
 mod queue;
-pub mod receive;
 pub mod redact;
 mod relate;
 pub mod relations;
@@ -48,7 +42,6 @@ pub mod send;
 pub mod server_acl;
 pub mod servers;
 pub mod set_state;
-pub mod shown;
 pub mod state;
 pub mod states;
 mod successor;
@@ -62,14 +55,12 @@ pub mod upgrade;
 mod upgraded_levels;
 mod view;
 
-use std::sync::Arc;
-
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
     queue::{RelayError, relay},
-    receive::{ReceiveError, Received},
     render::Form,
+    resolve::{Links, Resolutions},
     room_tx::{Numbers, RoomTx},
     states::States,
     view::{ReadError, RoomView, Seen, Viewer},
@@ -85,7 +76,10 @@ pub struct Rooms {
     pub events: Events,
     /// Trees of room state.
     pub states: States,
-    lazy_states: Arc<lazy_state::LazyStates>,
+    /// What authorises state events.
+    pub links: Links,
+    /// What forks were resolved into.
+    pub resolutions: Resolutions,
 }
 
 /// Sizes of caches, in bytes.
@@ -110,7 +104,13 @@ impl Rooms {
     /// Where the store cannot be read or written.
     pub async fn open(env: Env, caches: CacheSizes) -> millrace_store::Result<Self> {
         let states = States::open(&env, caches.state_bytes).await?;
-        let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
-        Ok(Self { env, events, states, lazy_states })
+        let events = Events::new(caches.events_bytes);
+        Ok(Self {
+            env,
+            events,
+            states,
+            links: Links::default(),
+            resolutions: Resolutions::default(),
+        })
     }
 }

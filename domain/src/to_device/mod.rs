@@ -3,11 +3,9 @@
 //! device acknowledges what it was shown.
 
 mod deliver;
-mod receive;
 mod send;
 
 pub use self::{
     deliver::{Pending, acknowledge, forget, pending},
-    receive::receive,
     send::{Messages, Target, ToDeviceError, send},
 };

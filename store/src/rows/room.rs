@@ -82,6 +82,49 @@ impl Value for TimelineRow {
     }
 }
 
+/// What authorises a state event, as walks over auth chains want it: without parsing the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthLinks {
+    /// One more than the greatest height of its auth events; 0 where it has none. Every event lies
+    /// higher than all that authorise it, whatever `depth` its sender gave it.
+    pub height: u32,
+    /// The event's `type`.
+    pub kind: String,
+    /// The event's `state_key`.
+    pub state_key: String,
+    /// Numbers of its auth events, in the order in which it names them.
+    pub auth: Vec<u64>,
+}
+
+impl Value for AuthLinks {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.height.to_be_bytes());
+        out.extend_from_slice(&(self.auth.len() as u32).to_be_bytes());
+        out.extend(self.auth.iter().flat_map(|number| number.to_be_bytes()));
+        out.extend_from_slice(&(self.kind.len() as u32).to_be_bytes());
+        out.extend_from_slice(self.kind.as_bytes());
+        out.extend_from_slice(self.state_key.as_bytes());
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let wrong = || format!("{} bytes", bytes.len());
+        let (height, rest) = bytes.split_first_chunk().ok_or_else(wrong)?;
+        let (count, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let auth_len = (u32::from_be_bytes(*count) as usize).saturating_mul(8);
+        let (auth, rest) = rest.split_at_checked(auth_len).ok_or_else(wrong)?;
+        let (kind_len, rest) = rest.split_first_chunk().ok_or_else(wrong)?;
+        let kind_len = u32::from_be_bytes(*kind_len) as usize;
+        let (kind, state_key) = rest.split_at_checked(kind_len).ok_or_else(wrong)?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|e| e.to_string());
+        Ok(Self {
+            height: u32::from_be_bytes(*height),
+            kind: text(kind)?,
+            state_key: text(state_key)?,
+            auth: auth.as_chunks().0.iter().map(|number| u64::from_be_bytes(*number)).collect(),
+        })
+    }
+}
+
 /// What is known of an event beside its body. The part of it that changes is small.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventHeader {
@@ -128,7 +171,7 @@ pub struct Member {
 pub struct UserRoom {
     /// The user's membership.
     pub membership: MembershipState,
-    /// Number of the member event; 0 where it came while we were not in the room, and is not kept.
+    /// Number of the member event.
     pub event: u64,
     /// Who sent the member event.
     pub sender: OwnedUserId,

@@ -8,6 +8,7 @@ use crate::{Error, Read, Result, Scan, Store, Table, Tx};
 const HEAD: Table<String, (), u64> = Table::new(9101, "test_head");
 const ROWS: Table<String, u64, u64> = Table::new(9102, "test_rows").guarded_by(&HEAD);
 const FREE: Table<String, u64, u64> = Table::new(9103, "test_free");
+const ADDED: Table<String, u64, u64> = Table::new(9104, "test_added").unguarded();
 
 async fn write(store: &Store, body: fn(&Tx)) -> Result<()> {
     let body = |tx: Tx| {
@@ -61,6 +62,7 @@ async fn whoever_scans_a_range_has_read_its_head(place: Place) {
         matches!(scan(&FREE, Some("a")).await, Err(Error::HeadNotRead { table: "test_free" })),
         "a table without a head cannot be scanned in a transaction"
     );
+    assert!(scan(&ADDED, None).await.is_ok(), "nor does one need it that is only added to");
     assert!(store.snapshot().scan(&ROWS, "a", Scan::all()).await.is_ok(), "a snapshot may");
 }
 
