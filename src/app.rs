@@ -16,7 +16,10 @@ use millrace_domain::{
 };
 use millrace_federation::{
     self as federation, Federation, Transport,
-    http::{HttpSetupError, HttpTransport},
+    http::{HttpSettings, HttpSetupError, HttpTransport},
+    inbound::Inbound,
+    internet::SystemInternet,
+    keyring::OldKey,
 };
 use millrace_store::{
     Limits, Store,
@@ -40,6 +43,7 @@ use crate::{
     identity::{self, IdentityError},
     shutdown::Shutdown,
     system::{SystemClock, SystemRandom},
+    tls_files::{self, TlsFileError},
 };
 
 /// How the system says that a disk is full; the engine passes it on in its own words.
@@ -54,6 +58,8 @@ pub struct Parts {
     pub rooms: RoomsPart,
     /// Other servers.
     pub federation: Federation,
+    /// What comes in from other servers.
+    pub inbound: Arc<Inbound>,
     /// Who types.
     pub typing: Arc<Typing>,
     /// Users by name.
@@ -117,6 +123,9 @@ pub enum StartError {
     /// Other servers cannot be asked.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
+    /// A file of certificates or keys cannot be used.
+    #[error(transparent)]
+    TlsFile(#[from] TlsFileError),
 }
 
 impl App {
@@ -132,7 +141,14 @@ impl App {
         let key_file = config.server.signing_key_path.as_deref();
         let identity = identity::load(&store, random.clone(), &name, key_file).await?;
         let (clock, identity) = (Arc::new(SystemClock), Arc::new(identity));
-        let transport = Arc::new(HttpTransport::new()?);
+        let transport = HttpTransport::new(HttpSettings {
+            internet: Arc::new(SystemInternet::new()),
+            clock: clock.clone(),
+            random: random.clone(),
+            addresses: config.federation.address_policy(),
+            authorities: tls_files::authorities(config.federation.federation_ca_file.as_deref())?,
+        })?;
+        let transport = Arc::new(transport);
         let env = Env { store, clock, random, identity };
         Ok(Self::build(config, env, transport, shutdown).await?)
     }
@@ -161,6 +177,17 @@ impl App {
         let presence = Arc::new(Presence::new(env.clone(), Arc::clone(&moments), settings));
         run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
         run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+        let federation =
+            Federation::open(rooms.clone(), transport, federation_settings(config)).await?;
+        let inbound = Arc::new(Inbound::new(
+            federation.clone(),
+            Arc::clone(&typing),
+            Arc::clone(&presence),
+            config.inbound.settings(),
+        ));
+        run_until(&shutdown, Arc::clone(&inbound), |inbound| async move {
+            inbound.run_device_lists().await;
+        });
         let unreads = Arc::<Unreads>::default();
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),
@@ -171,8 +198,8 @@ impl App {
         });
         Ok(Self(Arc::new(Parts {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
-            federation: Federation::open(rooms.clone(), transport, federation_settings(config))
-                .await?,
+            federation,
+            inbound,
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -280,9 +307,14 @@ fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<Roo
 }
 
 fn federation_settings(config: &Config) -> federation::Settings {
+    let old_keys = config.federation.old_signing_keys.iter().map(|old| OldKey {
+        id: old.id.clone(),
+        key: old.key.clone(),
+        expired: old.expired_ts,
+    });
     federation::Settings {
         notaries: config.federation.trusted_servers.clone(),
-        old_keys: Vec::new(),
+        old_keys: old_keys.collect(),
     }
 }
 
@@ -332,6 +364,7 @@ parts! {
     env: Env,
     rooms: RoomsPart,
     federation: Federation,
+    inbound: Arc<Inbound>,
     typing: Arc<Typing>,
     user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,

@@ -15,4 +15,5 @@ pub mod identity;
 pub mod serve;
 pub mod shutdown;
 pub mod system;
+pub mod tls_files;
 pub mod tracing_setup;

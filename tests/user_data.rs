@@ -135,7 +135,7 @@ async fn a_profile_is_read_by_anybody_and_spread_to_rooms() {
     assert_eq!(world.bob.get(&member).await.ok()["displayname"], "Alice");
     world.alice.delete(&format!("{profile}/org.x"), json!({})).await.ok();
     nobody.get(&format!("{profile}/org.x")).await.refused(404, "M_NOT_FOUND");
-    nobody.get(&format!("{V3}/profile/@eve:test.example")).await.refused(404, "M_NOT_FOUND");
+    nobody.get(&format!("{V3}/profile/@eve:test")).await.refused(404, "M_NOT_FOUND");
     let answer =
         world.bob.put(&format!("{profile}/displayname"), json!({"displayname": "x"})).await;
     answer.refused(403, "M_FORBIDDEN");

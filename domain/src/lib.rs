@@ -16,6 +16,7 @@ pub mod profiles;
 pub mod push_rules;
 pub mod pushers;
 pub mod receipts;
+pub mod remote_devices;
 pub mod rooms;
 pub mod sync;
 #[cfg(test)]

@@ -4,13 +4,17 @@
 //! Start at [`Federation`]. What others ask of us comes in through `src/federation_api` of the binary,
 //! whose handlers call operations here and in the domain. Never here: HTTP handlers, room rules.
 
+pub mod addresses;
 pub mod check;
+mod connector;
 mod cores;
 pub mod destinations;
 pub mod directory;
 mod federation;
 pub mod hierarchy;
 pub mod http;
+pub mod inbound;
+pub mod internet;
 pub mod keyring;
 pub mod peers;
 pub mod profiles;
@@ -19,6 +23,7 @@ pub mod signing;
 mod testing;
 mod time;
 pub mod transport;
+mod well_known;
 
 pub use self::{
     check::Refusal,

@@ -198,6 +198,14 @@ impl Pdu {
         &self.json
     }
 
+    /// The whole event, as requests and answers hold it.
+    ///
+    /// # Errors
+    /// Where the text is no JSON, which only a damaged store causes.
+    pub fn to_raw(&self) -> serde_json::Result<Box<RawValue>> {
+        RawValue::from_string(self.json.to_string())
+    }
+
     /// The whole event as an object, for hashing, signing and redacting.
     ///
     /// # Errors

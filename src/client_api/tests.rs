@@ -10,7 +10,11 @@ use axum::{
 };
 use http::{Method, Request, StatusCode};
 use millrace_domain::Env;
-use millrace_federation::http::HttpTransport;
+use millrace_federation::{
+    addresses::AddressPolicy,
+    http::{HttpSettings, HttpTransport},
+    internet::SystemInternet,
+};
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
@@ -72,7 +76,14 @@ async fn app(config: &Config) -> App {
     let random = Arc::new(SystemRandom);
     let identity = Arc::new(identity::load(&store, random.clone(), name, None).await.unwrap());
     let env = Env { store, clock: Arc::new(SystemClock), random, identity };
-    let transport = Arc::new(HttpTransport::new().unwrap());
+    let transport = HttpTransport::new(HttpSettings {
+        internet: Arc::new(SystemInternet::new()),
+        clock: env.clock.clone(),
+        random: env.random.clone(),
+        addresses: AddressPolicy::default(),
+        authorities: Vec::new(),
+    });
+    let transport = Arc::new(transport.unwrap());
     App::build(config, env, transport, Shutdown::default()).await.unwrap()
 }
 

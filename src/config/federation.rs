@@ -1,7 +1,39 @@
 //! Other servers.
 
-use ruma::OwnedServerName;
+use std::path::PathBuf;
+
+use millrace_federation::addresses::{AddressPolicy, AddressRange};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, serde::Base64};
 use serde::{Deserialize, Serialize};
+
+use super::Problems;
+
+/// Addresses that lead into this machine, its own network, or nowhere.
+const NOT_PUBLIC: [&str; 23] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::/127",
+    "64:ff9b::/96",
+    "100::/64",
+    "2001:db8::/32",
+    "2002::/16",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+];
 
 /// Whether and with whom this server federates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,11 +42,67 @@ pub struct Federation {
     pub allow_federation: bool,
     /// Servers that are asked for the keys of others.
     pub trusted_servers: Vec<OwnedServerName>,
+    /// A file of certificates (PEM) of authorities that are trusted besides the usual ones.
+    pub federation_ca_file: Option<PathBuf>,
+    /// Ranges of addresses that requests to other servers never go to.
+    pub ip_range_blacklist: Vec<String>,
+    /// Ranges that they may go to all the same.
+    pub ip_range_whitelist: Vec<String>,
+    /// Keys that this server signed with in the past.
+    pub old_signing_keys: Vec<OldSigningKey>,
+}
+
+/// A key that this server signed with in the past, published so that old events can be checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldSigningKey {
+    /// Its ID, `ed25519:NAME`.
+    pub id: OwnedServerSigningKeyId,
+    /// The public key in base64.
+    pub key: Base64,
+    /// When it was used last, in milliseconds since 1970.
+    pub expired_ts: MilliSecondsSinceUnixEpoch,
 }
 
 impl Default for Federation {
     fn default() -> Self {
         let notary = "matrix.org".try_into().expect("a valid server name");
-        Self { allow_federation: true, trusted_servers: vec![notary] }
+        Self {
+            allow_federation: true,
+            trusted_servers: vec![notary],
+            federation_ca_file: None,
+            ip_range_blacklist: NOT_PUBLIC.map(ToOwned::to_owned).to_vec(),
+            ip_range_whitelist: Vec::new(),
+            old_signing_keys: Vec::new(),
+        }
+    }
+}
+
+impl Federation {
+    /// Where requests to other servers may go. Ranges that are none are left out; validation has
+    /// refused them.
+    #[must_use]
+    pub fn address_policy(&self) -> AddressPolicy {
+        let ranges = |texts: &[String]| -> Vec<AddressRange> {
+            texts.iter().filter_map(|text| text.parse().ok()).collect()
+        };
+        AddressPolicy {
+            refused: ranges(&self.ip_range_blacklist),
+            allowed: ranges(&self.ip_range_whitelist),
+        }
+    }
+
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        for (key, ranges) in [
+            ("ip_range_blacklist", &self.ip_range_blacklist),
+            ("ip_range_whitelist", &self.ip_range_whitelist),
+        ] {
+            for range in ranges {
+                if let Err(error) = range.parse::<AddressRange>() {
+                    problems.require(false, key, &error.to_string());
+                }
+            }
+        }
+        let are_keys = self.old_signing_keys.iter().all(|old| old.key.as_bytes().len() == 32);
+        problems.require(are_keys, "old_signing_keys", "a key must be 32 bytes in base64");
     }
 }

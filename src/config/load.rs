@@ -14,9 +14,10 @@ use figment::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Problems, accounts::Accounts, database::Database, federation::Federation, limits::Limits,
-    log::Log, password_hash::PasswordHash, presence::Presence, rate_limits::RateLimits,
-    registration::Registration, rooms::Rooms, server::Server, well_known::WellKnown,
+    Problems, accounts::Accounts, database::Database, federation::Federation, inbound::Inbound,
+    limits::Limits, log::Log, password_hash::PasswordHash, presence::Presence,
+    rate_limits::RateLimits, registration::Registration, rooms::Rooms, server::Server,
+    well_known::WellKnown,
 };
 
 /// The prefix of environment variables; a table and its key are joined by two underscores.
@@ -43,6 +44,8 @@ pub struct Config {
     pub presence: Presence,
     /// Other servers.
     pub federation: Federation,
+    /// Table `inbound`.
+    pub inbound: Inbound,
     /// Sizes.
     pub limits: Limits,
     /// Table `rate_limits`.
@@ -146,6 +149,7 @@ impl Config {
             rooms: section(source, None)?,
             presence: section(source, None)?,
             federation: section(source, None)?,
+            inbound: section(source, Some("inbound"))?,
             limits: section(source, None)?,
             rate_limits: section(source, Some("rate_limits"))?,
             well_known: section(source, Some("well_known"))?,
@@ -164,6 +168,7 @@ impl Config {
             rooms,
             presence,
             federation,
+            inbound,
             limits,
             rate_limits,
             well_known,
@@ -177,6 +182,7 @@ impl Config {
             .merge(Serialized::defaults(rooms))
             .merge(Serialized::defaults(presence))
             .merge(Serialized::defaults(federation))
+            .merge(Serialized::default("inbound", inbound))
             .merge(Serialized::defaults(limits))
             .merge(Serialized::default("rate_limits", rate_limits))
             .merge(Serialized::default("well_known", well_known))
@@ -191,6 +197,8 @@ impl Config {
         self.accounts.validate(&mut problems);
         self.password_hash.validate(&mut problems);
         self.rooms.validate(&mut problems);
+        self.inbound.validate(&mut problems);
+        self.federation.validate(&mut problems);
         self.limits.validate(&mut problems);
         self.rate_limits.validate(&mut problems);
         self.well_known.validate(&mut problems);

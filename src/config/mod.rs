@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod database;
 pub mod federation;
+pub mod inbound;
 pub mod limits;
 mod load;
 pub mod log;

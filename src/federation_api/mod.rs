@@ -7,6 +7,7 @@ mod keys;
 mod openid;
 mod profiles;
 mod spaces;
+mod transactions;
 mod version;
 
 use axum::Router;
@@ -21,5 +22,6 @@ pub fn routes() -> Router<App> {
         .merge(openid::routes())
         .merge(profiles::routes())
         .merge(spaces::routes())
+        .merge(transactions::routes())
         .merge(version::routes())
 }

@@ -86,8 +86,9 @@ pub const REDACTIONS_WAITING: Table<OwnedRoomId, (OwnedEventId, u64), ()> =
     Table::new(46, "redactions_waiting").guarded_by(&ROOM_HEAD);
 /// `n -> Gap`: events are missing before live event `n`.
 pub const GAPS: Table<OwnedRoomId, i64, Gap> = Table::new(47, "gaps").guarded_by(&ROOM_HEAD);
-/// `event ID -> n` of the gap in which an event is missing.
-pub const MISSING_EVENTS: Table<OwnedRoomId, OwnedEventId, i64> = Table::new(48, "missing_events");
+/// `(event ID, n) -> ()`: the gaps in which an event is missing.
+pub const MISSING_EVENTS: Table<OwnedRoomId, (OwnedEventId, i64), ()> =
+    Table::new(48, "missing_events").guarded_by(&ROOM_HEAD);
 /// `(auth event, state event that names it) -> ()`, both by number. The create event, which nearly
 /// all name, is left out. A state's events, and all that authorise them, have theirs before it.
 pub const CITATIONS: Table<OwnedRoomId, (u64, u64), ()> = Table::new(55, "citations").unguarded();

@@ -3,12 +3,14 @@
 //! Start at [`TestServer::start`]. A dev-dependency only.
 
 mod client;
+mod fake_server;
 mod network;
 mod server;
 mod world;
 
 pub use self::{
     client::{Answer, Client},
+    fake_server::{Asked, FakeAnswer, FakeEvent, FakeRoom, FakeServer, wire},
     network::Network,
     server::TestServer,
     world::{SeededRandom, TestClock},

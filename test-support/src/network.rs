@@ -8,7 +8,7 @@ use std::{
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use millrace_federation::{
     Transport,
     transport::{ExchangeLimits, TransportError},
@@ -82,6 +82,30 @@ impl Wire {
     }
 }
 
+impl Wire {
+    async fn deliver(
+        &self,
+        destination: &ServerName,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<http::Response<Bytes>, TransportError> {
+        let router = self.router(destination)?;
+        let answer = router.oneshot(request.map(Body::from)).await;
+        let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
+        let broken = |error: Box<dyn std::error::Error + Send + Sync>| match error
+            .is::<LengthLimitError>()
+        {
+            true => TransportError::TooLarge(limits.answer_bytes_max),
+            false => TransportError::Unreachable(error.to_string()),
+        };
+        let body = Limited::new(body, limits.answer_bytes_max);
+        let body = body.collect().await.map_err(broken)?.to_bytes();
+        // The link may have been cut while the other server worked.
+        drop(self.router(destination)?);
+        Ok(http::Response::from_parts(parts, body))
+    }
+}
+
 impl Transport for Wire {
     fn exchange<'a>(
         &'a self,
@@ -89,18 +113,10 @@ impl Transport for Wire {
         request: http::Request<Bytes>,
         limits: ExchangeLimits,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
+        let timed_out = Err(TransportError::TimedOut(limits.timeout));
         async move {
-            let router = self.router(destination)?;
-            let answer = router.oneshot(request.map(Body::from)).await;
-            let (parts, body) = answer.unwrap_or_else(|never| match never {}).into_parts();
-            let broken = |error: axum::Error| TransportError::Unreachable(error.to_string());
-            let body = body.collect().await.map_err(broken)?.to_bytes();
-            if body.len() > limits.answer_bytes_max {
-                return Err(TransportError::TooLarge(limits.answer_bytes_max));
-            }
-            // The link may have been cut while the other server worked.
-            drop(self.router(destination)?);
-            Ok(http::Response::from_parts(parts, body))
+            let answer = self.deliver(destination, request, limits);
+            tokio::time::timeout(limits.timeout, answer).await.unwrap_or(timed_out)
         }
         .boxed()
     }

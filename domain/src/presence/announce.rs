@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use millrace_store::{PartitionId, Read, Scan, tables::USER_ROOMS};
+use millrace_store::{
+    PartitionId, Read, Scan, Snapshot,
+    tables::{MEMBERS, USER_ROOMS},
+};
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 
 use super::{Changed, Presence, State};
+use crate::rooms::servers;
 
 /// Nobody's presence is announced in more rooms than so many.
 const ROOMS_MAX: usize = 10_000;
@@ -32,11 +36,36 @@ impl Presence {
         changes.insert(stamp, user.to_owned());
     }
 
-    async fn joined_rooms(&self, user: &UserId) -> millrace_store::Result<Arc<[PartitionId]>> {
+    pub(super) async fn joined_rooms(
+        &self,
+        user: &UserId,
+    ) -> millrace_store::Result<Arc<[PartitionId]>> {
         let snapshot = self.env.store.snapshot();
+        if !self.env.is_local(user) {
+            return self.shared_rooms(&snapshot, user).await;
+        }
         let rooms = snapshot.scan(&USER_ROOMS, user, Scan::all().limit(ROOMS_MAX)).await?;
         let joined = rooms.iter().filter(|(_, row)| row.membership == MembershipState::Join);
         Ok(joined.map(|(room, _)| PartitionId::of::<OwnedRoomId>(room)).collect())
+    }
+
+    /// The rooms that we share with a user of another server.
+    async fn shared_rooms(
+        &self,
+        snapshot: &Snapshot,
+        user: &UserId,
+    ) -> millrace_store::Result<Arc<[PartitionId]>> {
+        let mut shared = Vec::new();
+        for room in servers::rooms_shared_with(snapshot, &self.env, user.server_name()).await? {
+            let member = snapshot.get(&MEMBERS, &room, user).await?;
+            if member.is_some_and(|member| member.membership == MembershipState::Join) {
+                shared.push(PartitionId::of::<OwnedRoomId>(&room));
+            }
+            if shared.len() == ROOMS_MAX {
+                break;
+            }
+        }
+        Ok(shared.into())
     }
 
     /// Whether two users share a room, so that one may see the other's presence.

@@ -20,7 +20,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use self::record::Record;
-pub use self::record::Shown;
+pub use self::record::{RemotePresence, Shown};
 use crate::{
     Env,
     ephemeral::{EphemeralClock, EphemeralRange},
@@ -94,6 +94,22 @@ impl Presence {
     ) -> millrace_store::Result<()> {
         let changed = self.change(user, |record, now| record.set(presence, status_msg, now));
         self.announce(changed).await
+    }
+
+    /// Takes in what another server says of its users. Those who share no room with a user of ours
+    /// are left out.
+    ///
+    /// # Errors
+    /// Where the rooms to announce it in cannot be read.
+    pub async fn receive(&self, said: &[RemotePresence]) -> millrace_store::Result<()> {
+        for said in said {
+            if self.joined_rooms(&said.user).await?.is_empty() {
+                continue;
+            }
+            let changed = self.change(&said.user, |record, now| record.receive(said, now));
+            self.announce(changed).await?;
+        }
+        Ok(())
     }
 
     /// Notes that somebody did something: sent, read, typed.

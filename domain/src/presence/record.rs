@@ -1,6 +1,6 @@
 //! What is known of one user's presence.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millrace_store::PartitionId;
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
@@ -22,6 +22,25 @@ pub struct Shown {
     pub currently_active: bool,
 }
 
+/// Of whose presence another server says nothing any more is shown as offline after so long. Servers
+/// repeat it before that.
+const REMOTE_OFFLINE_AFTER: Duration = Duration::from_mins(35);
+
+/// What another server says of a user of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemotePresence {
+    /// Who.
+    pub user: OwnedUserId,
+    /// Online, unavailable or offline.
+    pub presence: PresenceState,
+    /// What the user says.
+    pub status_msg: Option<String>,
+    /// How long ago the user did something, in milliseconds.
+    pub last_active_ago_ms: u64,
+    /// Whether the user is active now.
+    pub currently_active: bool,
+}
+
 /// One user's presence.
 pub(super) struct Record {
     presence: PresenceState,
@@ -32,6 +51,8 @@ pub(super) struct Record {
     last_active_ms: u64,
     last_sync_ms: u64,
     syncs: u32,
+    /// Whether the user is active, as their server says; none for our own users.
+    remote: Option<bool>,
     /// When to look at it again.
     pub next_due: Option<u64>,
     /// The newest change of what is shown.
@@ -50,6 +71,7 @@ impl Default for Record {
             last_active_ms: 0,
             last_sync_ms: 0,
             syncs: 0,
+            remote: None,
             next_due: None,
             changed: 0,
             rooms: Arc::default(),
@@ -64,6 +86,14 @@ impl Record {
         self.presence = presence;
         self.status_msg = status_msg;
         self.last_active_ms = now;
+    }
+
+    pub fn receive(&mut self, said: &RemotePresence, now: u64) {
+        self.remote = Some(said.currently_active);
+        self.presence = said.presence.clone();
+        self.status_msg.clone_from(&said.status_msg);
+        self.last_active_ms = now.saturating_sub(said.last_active_ago_ms);
+        self.last_sync_ms = now;
     }
 
     pub fn active(&mut self, now: u64) {
@@ -110,17 +140,19 @@ impl Record {
     fn offline_at(&self, settings: &PresenceSettings) -> Option<u64> {
         let heard = self.last_sync_ms.max(self.last_active_ms);
         let gone = self.syncs == 0 && self.presence != PresenceState::Offline;
-        gone.then(|| after(heard, settings.offline_after))
+        let wait =
+            if self.remote.is_some() { REMOTE_OFFLINE_AFTER } else { settings.offline_after };
+        gone.then(|| after(heard, wait))
     }
 
     fn idle_at(&self, settings: &PresenceSettings) -> Option<u64> {
-        let active = self.presence == PresenceState::Online && !self.idle;
+        let active = self.remote.is_none() && self.presence == PresenceState::Online && !self.idle;
         active.then(|| after(self.last_active_ms, settings.idle_after))
     }
 
     /// What a change of is news.
-    pub fn visible(&self) -> (PresenceState, Option<String>) {
-        (self.presence_now(), self.status_msg.clone())
+    pub fn visible(&self) -> (PresenceState, Option<String>, Option<bool>) {
+        (self.presence_now(), self.status_msg.clone(), self.remote)
     }
 
     pub fn is_offline(&self) -> bool {
@@ -136,7 +168,7 @@ impl Record {
         let active = self.last_active_ms;
         Shown {
             user: user.to_owned(),
-            currently_active: presence == PresenceState::Online,
+            currently_active: presence == PresenceState::Online && self.remote.unwrap_or(true),
             presence,
             status_msg: self.status_msg.clone(),
             last_active_ago_ms: (active > 0).then(|| now.saturating_sub(active)),
@@ -144,6 +176,6 @@ impl Record {
     }
 }
 
-fn after(ms: u64, wait: std::time::Duration) -> u64 {
+fn after(ms: u64, wait: Duration) -> u64 {
     ms.saturating_add(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
 }

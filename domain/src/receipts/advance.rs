@@ -172,7 +172,7 @@ pub async fn set_markers(
     rooms.env.store.transact(write).await
 }
 
-async fn move_receipt(
+pub(super) async fn move_receipt(
     tx: &Tx,
     rooms: &Rooms,
     (room, user): (&RoomId, &UserId),

@@ -1,10 +1,12 @@
 //! How far users have read (spec: Client-Server API, Receipts; Read and unread markers).
 
 mod advance;
+mod receive;
 mod thread;
 
 pub use self::{
     advance::{Advance, AdvanceError, NewReceipt, ReadMarkers, Scope, advance, set_markers},
+    receive::{RemoteReceipt, receive},
     thread::{MAIN, thread_of},
 };
 

@@ -17,6 +17,15 @@ use super::{AppendError, Event, RoomTx, resolve};
 /// So many rejected and soft-failed events are passed on the way to the ends that an event follows.
 const PASSED_MAX: usize = 256;
 
+/// Whether events that are here already follow an event that comes in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Followed {
+    /// They do: it is no end of the graph.
+    Yes,
+    /// None does.
+    No,
+}
+
 impl RoomTx<'_> {
     /// Writes an event as the room's newest. `before` is the state before it.
     pub(super) async fn accept(
@@ -24,6 +33,7 @@ impl RoomTx<'_> {
         number: u64,
         pdu: Pdu,
         before: StateRoot,
+        followed: Followed,
     ) -> Result<Arc<Event>, AppendError> {
         let event = self.body(number, pdu).await?;
         self.head.last += 1;
@@ -35,7 +45,11 @@ impl RoomTx<'_> {
         let header = EventHeader { replaces, ..placed(&event, before, place) };
         self.write_header(number, header).await?;
         let after = self.state_after(&event, before).await?;
-        self.become_end(&event, after).await?;
+        self.follow_ends(&event.pdu.prev_events).await?;
+        if followed == Followed::No {
+            let event = event.pdu.reference(self.rules)?;
+            self.head.extremities.push(Extremity { event, after });
+        }
         let roots: Vec<_> = self.head.extremities.iter().map(|end| end.after).collect();
         let root = self.resolved(&roots).await?;
         if before == self.head.root && after == root {
@@ -101,14 +115,13 @@ impl RoomTx<'_> {
         }
         let (rooms, room, version) = (self.rooms, &self.room_id, &self.head.version);
         let resolved = resolve::resolve(rooms, self.tx, room, version, roots).await?;
-        let change = |difference: &Difference| difference.new;
         let changes: Vec<_> = resolved
             .changes
             .iter()
-            .map(|difference| Change {
-                event_type: &difference.key.event_type,
-                state_key: &difference.key.state_key,
-                event: change(difference),
+            .map(|Difference { key, new, .. }| Change {
+                event_type: &key.event_type,
+                state_key: &key.state_key,
+                event: *new,
             })
             .collect();
         Ok(rooms.states.change(self.tx, room, resolved.base, &changes).await?)
@@ -146,17 +159,9 @@ impl RoomTx<'_> {
         self.at_place(before, (&event.pdu.kind.to_string(), state_key)).await
     }
 
-    /// Makes an event an end of the graph, in place of those that it follows.
-    async fn become_end(&mut self, event: &Event, after: StateRoot) -> Result<(), AppendError> {
-        self.follow_ends(&event.pdu.prev_events).await?;
-        let event = event.pdu.reference(self.rules)?;
-        self.head.extremities.push(Extremity { event, after });
-        Ok(())
-    }
-
     /// Takes away the ends that these events are or follow: what a rejected or soft-failed event
     /// followed is followed by whoever comes after it.
-    pub(super) async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
+    async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
         let mut open: Vec<OwnedEventId> = prev.to_vec();
         let mut passed = 0;
         while let Some(id) = open.pop() {

@@ -21,7 +21,10 @@ use ruma::{
     events::{StateEventType, TimelineEventType},
 };
 
-use super::{Event, RoomTx, events::LoadError, resolve::ResolveStateError, states::StateError};
+use super::{
+    Event, RoomTx, accept::Followed, events::LoadError, resolve::ResolveStateError,
+    states::StateError,
+};
 
 /// A new event follows so many ends of the graph at most.
 const FOLLOWED_MAX: usize = 10;
@@ -107,6 +110,25 @@ impl RoomTx<'_> {
     /// [`AppendError::Refused`] where the rules do not allow it; then nothing may be committed.
     pub async fn append(&mut self, draft: Draft) -> Result<Arc<Event>, AppendError> {
         let annotation = self.new_annotation(&draft).await?;
+        let (pdu, before) = self.make(draft).await?;
+        if self.head.last == 0 {
+            self.room_id.clone_from(&pdu.room_id);
+        }
+        self.turned_away = None;
+        let had_servers = self.head.remote_servers > 0;
+        let number = self.next_number();
+        let event = self.accept(number, pdu, before, Followed::No).await?;
+        self.queue(&event, had_servers);
+        if let Some((target, key)) = annotation {
+            let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
+            self.tx.put(&ANNOTATIONS, &self.room_id, place, &event.number);
+        }
+        Ok(event)
+    }
+
+    /// Makes an event on top of the room and checks it against the auth rules, without writing it.
+    /// With the event comes the state before it.
+    pub(super) async fn make(&self, draft: Draft) -> Result<(Pdu, StateRoot), AppendError> {
         let (ends, before) = self.ends_to_follow().await?;
         let auth_events = self.select_auth_events(&draft, before).await?;
         let references = auth_events
@@ -131,19 +153,7 @@ impl RoomTx<'_> {
         let identity = &self.rooms.env.identity;
         let pdu = build::build(new, self.rules, &identity.name, &identity.key)?;
         self.check(&pdu, &auth_events).await?;
-        if creates {
-            self.room_id.clone_from(&pdu.room_id);
-        }
-        self.turned_away = None;
-        let had_servers = self.head.remote_servers > 0;
-        let number = self.next_number();
-        let event = self.accept(number, pdu, before).await?;
-        self.queue(&event, had_servers);
-        if let Some((target, key)) = annotation {
-            let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
-            self.tx.put(&ANNOTATIONS, &self.room_id, place, &event.number);
-        }
-        Ok(event)
+        Ok((pdu, before))
     }
 
     /// The ends of the graph that a new event follows, and the state after them.

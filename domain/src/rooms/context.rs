@@ -87,11 +87,8 @@ async fn state_of(
 ) -> Result<Vec<Seen>, ReadError> {
     let Some(root) = root else { return Ok(Vec::new()) };
     let numbers = match members {
-        Members::All => {
-            let state = view.rooms.states.list(view.snapshot, view.room_id, root, None).await?;
-            state.into_iter().map(|(_, number)| number).collect()
-        }
-        Members::Senders => view.state_without_members(root).await?,
+        Members::All => view.rooms.states.numbers(view.snapshot, view.room_id, root, None).await?,
+        Members::Senders => view.state_without_members(root).await?.to_vec(),
     };
     view.state_events(&numbers).await
 }

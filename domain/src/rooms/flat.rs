@@ -14,7 +14,7 @@ use millrace_store::{
 use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
 use serde::Deserialize;
 
-use super::{AppendError, Event, RoomTx};
+use super::{AppendError, Event, RoomTx, shown};
 
 const MEMBER: &str = "m.room.member";
 
@@ -134,18 +134,8 @@ impl RoomTx<'_> {
     /// What somebody outside of the room is shown of it: the state that the specification lists
     /// (Client-Server API, Stripped state), and the member event itself.
     async fn stripped_state(&self, member: &Event) -> Result<Vec<String>, AppendError> {
-        const SHOWN: [&str; 8] = [
-            "m.room.create",
-            "m.room.name",
-            "m.room.avatar",
-            "m.room.topic",
-            "m.room.join_rules",
-            "m.room.canonical_alias",
-            "m.room.encryption",
-            "m.room.history_visibility",
-        ];
         let sender = member.pdu.sender.as_str();
-        let places = SHOWN.iter().map(|kind| (*kind, "")).chain([(MEMBER, sender)]);
+        let places = shown::SHOWN.iter().map(|kind| (*kind, "")).chain([(MEMBER, sender)]);
         let numbers = self.tx.get_many(&CURRENT_STATE, &self.room_id, places).await?;
         let mut numbers: Vec<u64> = numbers.into_iter().flatten().collect();
         numbers.retain(|number| *number != member.number);

@@ -1,11 +1,19 @@
 //! Inviting somebody to a room (spec: Client-Server API, `POST /rooms/{roomId}/invite`).
 
-use millrace_model::rules::join::Refusal;
-use ruma::{CanonicalJsonObject, RoomId, UserId, events::room::member::MembershipState};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use millrace_model::{Pdu, rules::join::Refusal};
+use millrace_store::Tx;
+use ruma::{
+    CanonicalJsonObject, OwnedEventId, RoomId, RoomVersionId, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
 
 use super::{
-    RoomTx, Rooms,
+    AppendError, Draft, Event, Numbers, RoomTx, Rooms,
     membership::{self, Action, Change, Direct, MembershipError},
+    shown,
 };
 
 /// Invites `invited`. An invitation that is there already is left as it is, where it says the same.
@@ -19,9 +27,86 @@ pub async fn invite(
     invited: &UserId,
     reason: Option<&str>,
 ) -> Result<(), MembershipError> {
-    let action = Action::Invite(Direct::No);
-    let change = Change::of(sender, invited, action, reason);
-    membership::change(rooms, room, &change).await
+    let direct = Direct::No;
+    let invitation = Invitation { room, sender, invited, direct, reason, content: None };
+    invite_as(rooms, &invitation).await.map(|_| ())
+}
+
+/// As [`invite`], with more to say. Returns the invitation, or nothing where the same one is there
+/// already.
+///
+/// # Errors
+/// As [`invite`].
+pub async fn invite_as(
+    rooms: &Rooms,
+    invitation: &Invitation<'_>,
+) -> Result<Option<OwnedEventId>, MembershipError> {
+    membership::change_to(rooms, invitation.room, &invitation.change()).await
+}
+
+/// An invitation of another server's user, made and not yet sent.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// The invitation, signed by us.
+    pub event: Pdu,
+    /// The room's version.
+    pub version: RoomVersionId,
+    /// What the invited user is shown of the room.
+    pub shown: Vec<Arc<Event>>,
+}
+
+/// Somebody wants a user of another server invited.
+#[derive(Debug, Clone)]
+pub struct Invitation<'a> {
+    /// The room.
+    pub room: &'a RoomId,
+    /// Who invites, a user of this server.
+    pub sender: &'a UserId,
+    /// Who is invited.
+    pub invited: &'a UserId,
+    /// Whether the invitation is to a direct chat.
+    pub direct: Direct,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The whole content instead, for who sets it by `/state`.
+    pub content: Option<&'a CanonicalJsonObject>,
+}
+
+impl<'a> Invitation<'a> {
+    fn change(&self) -> Change<'a> {
+        let action = Action::Invite(self.direct);
+        let change = Change::of(self.sender, self.invited, action, self.reason);
+        Change { content: self.content, ..change }
+    }
+}
+
+/// Makes the invitation of another server's user, which has to be sent there before it is written.
+/// `None` where the same invitation is there already.
+///
+/// # Errors
+/// As [`invite`].
+pub async fn prepare_remote(
+    rooms: &Rooms,
+    invitation: &Invitation<'_>,
+) -> Result<Option<Prepared>, MembershipError> {
+    let Invitation { room: room_id, sender, invited, .. } = *invitation;
+    let change = &invitation.change();
+    let numbers = &Numbers::draw(rooms, 0).await?;
+    let body = |tx: Tx| {
+        async move {
+            let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
+            let room = room.ok_or_else(|| MembershipError::UnknownRoom(room_id.to_owned()))?;
+            let Some(content) = change.prepare(&room).await? else { return Ok(None) };
+            let kind = TimelineEventType::RoomMember;
+            let draft = Draft::state(sender, kind, invited.as_str(), content);
+            let (event, _) = room.make(draft).await?;
+            let shown = shown::shown_state(rooms, &tx, room_id, Some(sender)).await;
+            let shown = shown.map_err(AppendError::from)?;
+            Ok(Some(Prepared { event, version: room.head.version.clone(), shown }))
+        }
+        .boxed()
+    };
+    rooms.env.store.transact_in(room_id, body).await
 }
 
 pub(super) async fn prepare(
@@ -35,9 +120,6 @@ pub(super) async fn prepare(
             return Err(MembershipError::AlreadyInRoom(change.target.to_owned()));
         }
         MembershipState::Ban => return Err(Refusal::Banned.into()),
-        _ if !room.rooms.env.is_local(change.target) => {
-            return Err(MembershipError::OtherServer(change.target.to_owned()));
-        }
         _ => {}
     }
     let mut content = change.with_profile(room, MembershipState::Invite).await?;

@@ -59,8 +59,8 @@ pub async fn members(
         current(view, filter).await?
     } else {
         let states = &view.rooms.states;
-        let listed = states.list(view.snapshot, view.room_id, root, Some("m.room.member")).await;
-        listed.map_err(ReadError::from)?.into_iter().map(|(_, number)| number).collect()
+        let numbers = states.numbers(view.snapshot, view.room_id, root, Some("m.room.member"));
+        numbers.await.map_err(ReadError::from)?
     };
     let mut members = view.state_events(&numbers).await?;
     members.retain(|seen| {

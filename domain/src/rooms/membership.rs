@@ -5,7 +5,7 @@ use futures::FutureExt;
 use millrace_model::rules::join::Refusal;
 use millrace_store::Tx;
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 
@@ -37,8 +37,8 @@ pub enum MembershipError {
     /// Whose ban is to be lifted is not banned.
     #[error("{0} is not banned")]
     NotBanned(OwnedUserId),
-    /// Who is to be invited belongs to another server.
-    #[error("{0} belongs to another server, which cannot be told of the invitation yet")]
+    /// Who is to be invited belongs to another server, which has to sign the invitation.
+    #[error("{0} belongs to another server, which has to be asked first")]
     OtherServer(OwnedUserId),
     /// The event cannot be appended.
     #[error(transparent)]
@@ -111,7 +111,7 @@ impl<'a> Change<'a> {
     }
 
     /// The content of the member event, or `None` where nothing is to change.
-    async fn prepare(
+    pub async fn prepare(
         &self,
         room: &RoomTx<'_>,
     ) -> Result<Option<CanonicalJsonObject>, MembershipError> {
@@ -153,6 +153,9 @@ impl<'a> Change<'a> {
         &self,
         room: &mut RoomTx<'_>,
     ) -> Result<Option<std::sync::Arc<super::Event>>, MembershipError> {
+        if matches!(self.action, Action::Invite(_)) && !room.rooms.env.is_local(self.target) {
+            return Err(MembershipError::OtherServer(self.target.to_owned()));
+        }
         let Some(content) = self.prepare(room).await? else { return Ok(None) };
         if matches!(self.action, Action::Join(_)) {
             successor::take_over_settings(room, self.target).await?;
@@ -168,15 +171,25 @@ pub(super) async fn change(
     room_id: &RoomId,
     change: &Change<'_>,
 ) -> Result<(), MembershipError> {
+    change_to(rooms, room_id, change).await.map(|_| ())
+}
+
+/// As [`change()`]; returns the member event, or nothing where there was nothing to change.
+pub(super) async fn change_to(
+    rooms: &Rooms,
+    room_id: &RoomId,
+    change: &Change<'_>,
+) -> Result<Option<OwnedEventId>, MembershipError> {
     let numbers = &Numbers::draw(rooms, 1).await?;
     let body = |tx: Tx| {
         async move {
             let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
             let mut room = room.ok_or_else(|| MembershipError::UnknownRoom(room_id.to_owned()))?;
-            if change.apply(&mut room).await?.is_some() {
+            let event = change.apply(&mut room).await?;
+            if event.is_some() {
                 room.finish();
             }
-            Ok(())
+            Ok(event.map(|event| event.pdu.event_id.clone()))
         }
         .boxed()
     };

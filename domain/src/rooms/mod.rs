@@ -12,15 +12,19 @@ mod bundle;
 mod change_tests;
 pub mod context;
 pub mod create;
+#[cfg(test)]
+mod dag_tests;
 pub mod directory;
 pub mod events;
 mod flat;
 pub mod forget;
+pub mod gap;
 mod guests;
 pub mod hierarchy;
 pub mod history;
 pub mod invite;
 pub mod join;
+mod judge;
 pub mod kick;
 pub mod knock;
 mod lazy_state;
@@ -28,8 +32,10 @@ pub mod leave;
 pub mod members;
 pub mod membership;
 pub mod new_room;
+pub mod outside;
 pub mod profile;
 mod queue;
+pub mod receive;
 pub mod redact;
 mod relate;
 pub mod relations;
@@ -42,6 +48,7 @@ pub mod send;
 pub mod server_acl;
 pub mod servers;
 pub mod set_state;
+pub mod shown;
 pub mod state;
 pub mod states;
 mod successor;
@@ -55,10 +62,13 @@ pub mod upgrade;
 mod upgraded_levels;
 mod view;
 
+use std::sync::Arc;
+
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
     queue::{RelayError, relay},
+    receive::{ReceiveError, Received},
     render::Form,
     resolve::{Links, Resolutions},
     room_tx::{Numbers, RoomTx},
@@ -76,6 +86,7 @@ pub struct Rooms {
     pub events: Events,
     /// Trees of room state.
     pub states: States,
+    lazy_states: Arc<lazy_state::LazyStates>,
     /// What authorises state events.
     pub links: Links,
     /// What forks were resolved into.
@@ -104,13 +115,8 @@ impl Rooms {
     /// Where the store cannot be read or written.
     pub async fn open(env: Env, caches: CacheSizes) -> millrace_store::Result<Self> {
         let states = States::open(&env, caches.state_bytes).await?;
-        let events = Events::new(caches.events_bytes);
-        Ok(Self {
-            env,
-            events,
-            states,
-            links: Links::default(),
-            resolutions: Resolutions::default(),
-        })
+        let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
+        let (links, resolutions) = (Links::default(), Resolutions::default());
+        Ok(Self { env, events, states, links, resolutions, lazy_states })
     }
 }

@@ -32,12 +32,15 @@ pub(super) fn bare_content(
 }
 
 /// Adds the fields of the profile that `content` does not say.
-pub(super) async fn add_profile(
-    tx: &Tx,
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn add_profile(
+    read: &impl Read,
     user: &UserId,
     content: &mut CanonicalJsonObject,
-) -> Result<(), AppendError> {
-    let profile = tx.get_many(&PROFILES, user, FIELDS).await?;
+) -> millrace_store::Result<()> {
+    let profile = read.get_many(&PROFILES, user, FIELDS).await?;
     for (field, json) in FIELDS.into_iter().zip(profile) {
         if let Some(value) = json.and_then(|json| text(&json)) {
             content.entry(field.to_owned()).or_insert(value);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use millrace_model::{
+    Pdu,
     relations::{Relation as RelatesTo, RelationKind},
     rules::redaction,
 };
@@ -11,11 +12,17 @@ use millrace_store::{
     Read, Scan,
     rows::room::{EventHeader, Relation, ThreadRow},
     state_tree::StateRoot,
-    tables::{EVENT_HEADERS, EVENT_NUMBERS, RELATIONS, THREAD_SENDERS, THREADS, THREADS_BY_NEWEST},
+    tables::{
+        EVENT_HEADERS, EVENT_NUMBERS, REDACTIONS_WAITING, RELATIONS, THREAD_SENDERS, THREADS,
+        THREADS_BY_NEWEST,
+    },
 };
 use ruma::{EventId, UserId};
 
 use super::{AppendError, Event, RoomTx, events};
+
+/// So many events that concern one that comes later are looked at.
+const LATE_MAX: usize = 1000;
 
 impl RoomTx<'_> {
     /// Writes what an event relates to, if the room has that.
@@ -26,8 +33,6 @@ impl RoomTx<'_> {
     ) -> Result<(), AppendError> {
         let Some(relates_to) = RelatesTo::of(&event.pdu) else { return Ok(()) };
         let (tx, room, parent_id) = (self.tx, &self.room_id, &*relates_to.parent);
-        let Some(number) = tx.get(&EVENT_NUMBERS, room, parent_id).await? else { return Ok(()) };
-        let parent = self.event(number).await?;
         let row = Relation {
             rel_type: relates_to.kind.as_str().to_owned(),
             kind: event.pdu.kind.to_string(),
@@ -36,13 +41,27 @@ impl RoomTx<'_> {
             key: relates_to.key.clone(),
         };
         tx.put(&RELATIONS, room, (parent_id, &row.rel_type, n, k), &row);
-        let valid = relates_to.is_valid(&event.pdu, &parent.pdu);
-        if let Some(header) = tx.get(&EVENT_HEADERS, room, number).await? {
+        // A parent that comes later finds the row.
+        let Some(number) = tx.get(&EVENT_NUMBERS, room, parent_id).await? else { return Ok(()) };
+        let parent = self.event(number).await?;
+        self.relate(number, &parent.pdu, (event, &relates_to), n).await
+    }
+
+    /// Notes at a parent that a child relates to it.
+    async fn relate(
+        &mut self,
+        number: u64,
+        parent: &Pdu,
+        (child, relates_to): (&Event, &RelatesTo),
+        n: i64,
+    ) -> Result<(), AppendError> {
+        let valid = relates_to.is_valid(&child.pdu, parent);
+        if let Some(header) = self.tx.get(&EVENT_HEADERS, &self.room_id, number).await? {
             let aggregated = valid && is_aggregated(&relates_to.kind);
             self.mark_related(number, header, aggregated);
         }
         if valid && relates_to.kind == RelationKind::Thread {
-            self.grow_thread(parent_id, event, n).await?;
+            self.grow_thread(&relates_to.parent, child, n).await?;
         }
         Ok(())
     }
@@ -95,7 +114,10 @@ impl RoomTx<'_> {
     ) -> Result<(), AppendError> {
         let Some(target) = &event.pdu.redacts else { return Ok(()) };
         let found = events::find(self.tx, &self.room_id, target).await?;
-        let Some((number, mut header)) = found else { return Ok(()) };
+        let Some((number, mut header)) = found else {
+            self.tx.put(&REDACTIONS_WAITING, &self.room_id, (target, event.number), &());
+            return Ok(());
+        };
         let target = self.event(number).await?;
         let levels = self.power_levels_at(before).await?;
         if header.redacted_by.is_none()
@@ -104,6 +126,35 @@ impl RoomTx<'_> {
             header.redacted_by = Some(event.number);
             self.amend(number, &header);
             self.break_relation(&target, &header).await?;
+        }
+        Ok(())
+    }
+
+    /// Settles what came before an event that it concerns: redactions of it, and events that relate
+    /// to it. `outlier` is its header from the time when it was one.
+    pub(super) async fn settle_late(
+        &mut self,
+        event: &Event,
+        outlier: Option<&EventHeader>,
+    ) -> Result<(), AppendError> {
+        let (tx, id) = (self.tx, &*event.pdu.event_id);
+        let scan = Scan::prefix(id).limit(LATE_MAX);
+        for ((_, number), ()) in tx.scan(&REDACTIONS_WAITING, &self.room_id, scan).await? {
+            tx.delete(&REDACTIONS_WAITING, &self.room_id, (id, number));
+            let redaction = self.event(number).await?;
+            let header = tx.get(&EVENT_HEADERS, &self.room_id, number).await?;
+            if let Some(before) = header.and_then(|header| header.before) {
+                self.write_redaction(&redaction, before).await?;
+            }
+        }
+        if outlier.is_some_and(|header| header.related) {
+            return Ok(());
+        }
+        let scan = Scan::prefix(id).limit(LATE_MAX);
+        for ((_, _, n, _), row) in tx.scan(&RELATIONS, &self.room_id, scan).await? {
+            let child = self.event(row.event).await?;
+            let Some(relates_to) = RelatesTo::of(&child.pdu) else { continue };
+            self.relate(event.number, &event.pdu, (&child, &relates_to), n).await?;
         }
         Ok(())
     }

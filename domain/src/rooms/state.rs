@@ -76,8 +76,8 @@ pub async fn whole_state(
 ) -> Result<Vec<Box<RawValue>>, StateReadError> {
     let snapshot = rooms.env.store.snapshot();
     let (view, root) = open(rooms, &snapshot, room, viewer).await?;
-    let listed = rooms.states.list(&snapshot, room, root, None).await.map_err(ReadError::from)?;
-    let numbers: Vec<u64> = listed.into_iter().map(|(_, number)| number).collect();
+    let numbers = rooms.states.numbers(&snapshot, room, root, None).await;
+    let numbers = numbers.map_err(ReadError::from)?;
     let seen = view.state_events(&numbers).await?;
     Ok(view.render(&seen, RoomIdField::Present).await?)
 }

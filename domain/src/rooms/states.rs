@@ -1,13 +1,13 @@
 //! Room states: the store's trees over a room's rows, behind a cache shared by all rooms.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures::FutureExt;
 use millrace_store::{
     Error, Node, Read, Tx,
     state_tree::{
-        Applied, CachedNodes, Change, Difference, NodeCache, NodeHash, NodeReadError, NodeRows,
-        StateKey, StateRoot, StateTree, TreeError,
+        Applied, CachedNodes, Change, Difference, Entry, NodeCache, NodeHash, NodeReadError,
+        NodeRows, StateKey, StateRoot, StateTree, TreeError,
     },
     tables::{ABOUT, STATE_NODES},
 };
@@ -116,7 +116,7 @@ impl States {
         self.tree.get_many(&nodes, root, places).await.map_err(|error| fail(room, error))
     }
 
-    /// The whole state, or that of one event type.
+    /// The whole state, or that of one event type, in no particular order.
     ///
     /// # Errors
     /// Where a node cannot be read.
@@ -129,6 +129,28 @@ impl States {
     ) -> Result<Vec<(StateKey, u64)>, StateError> {
         let nodes = self.nodes(read, room);
         self.tree.list(&nodes, root, event_type).await.map_err(|error| fail(room, error))
+    }
+
+    /// As [`States::list`], only the numbers of the events.
+    ///
+    /// # Errors
+    /// Where a node cannot be read.
+    pub async fn numbers(
+        &self,
+        read: &impl Read,
+        room: &RoomId,
+        root: StateRoot,
+        event_type: Option<&str>,
+    ) -> Result<Vec<u64>, StateError> {
+        let nodes = self.nodes(read, room);
+        let mut numbers = Vec::new();
+        let collect = |entry: Entry<'_>| {
+            numbers.push(entry.event);
+            ControlFlow::Continue(())
+        };
+        let visited = self.tree.visit(&nodes, root, event_type, collect).await;
+        visited.map_err(|error| fail(room, error))?;
+        Ok(numbers)
     }
 
     /// How many entries a state has.

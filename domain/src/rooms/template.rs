@@ -4,7 +4,7 @@
 use futures::FutureExt;
 use millrace_model::rules::build::{self, NewEvent};
 use millrace_model::rules::join::{JoinRules, Refusal};
-use millrace_store::Tx;
+use millrace_store::{Read, Tx, tables::ROOM_HEAD};
 use ruma::{
     CanonicalJsonObject, RoomId, RoomVersionId, UserId,
     events::{TimelineEventType, room::member::MembershipState},
@@ -55,8 +55,7 @@ pub struct Template {
 /// Where the room is not known.
 pub async fn version(rooms: &Rooms, room: &RoomId) -> Result<RoomVersionId, MembershipError> {
     let read = rooms.env.store.snapshot();
-    let head =
-        millrace_store::Read::get(&read, &millrace_store::tables::ROOM_HEAD, room, ()).await?;
+    let head = read.get(&ROOM_HEAD, room, ()).await?;
     head.map(|head| head.version).ok_or_else(|| MembershipError::UnknownRoom(room.to_owned()))
 }
 

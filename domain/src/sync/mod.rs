@@ -22,10 +22,13 @@ use millrace_store::{PartitionId, Snapshot, View, tables::DEVICE_LISTS};
 use ruma::{OwnedUserId, RoomId};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::request::{SyncFilter, SyncRequest};
 use self::{
     interest::{Interest, Interests},
     lazy::{LazyMembers, LazyStep},
+};
+pub use self::{
+    request::{SyncFilter, SyncRequest},
+    summary::heroes,
 };
 use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},

@@ -87,7 +87,7 @@ async fn put_left(
         filter: &request.filter.timeline,
     };
     let mut timeline = timeline::read(&view, &wanted).await?;
-    if !row.was_joined && timeline.events.is_empty() {
+    if !row.was_joined && row.event != 0 && timeline.events.is_empty() {
         // Whoever may read nothing, as after a rejected invite, is shown their own leaving.
         timeline.events = view.state_events(&[row.event]).await?;
     }

@@ -48,11 +48,8 @@ pub async fn read(
         (Some(old), lazy) => {
             changed(rooms, snapshot, room, (old, wanted.new), lazy.as_ref()).await?
         }
-        (None, None) => {
-            let all = rooms.states.list(snapshot, room, wanted.new, None).await?;
-            all.into_iter().map(|(_, number)| number).collect()
-        }
-        (None, Some(_)) => view.state_without_members(wanted.new).await?,
+        (None, None) => rooms.states.numbers(snapshot, room, wanted.new, None).await?,
+        (None, Some(_)) => view.state_without_members(wanted.new).await?.to_vec(),
     };
     if let Some(lazy) = &wanted.lazy {
         let members = members(rooms, snapshot, room, wanted.new, &lazy.members).await?;

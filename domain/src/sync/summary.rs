@@ -33,11 +33,15 @@ pub async fn read(
     Ok(summary)
 }
 
-async fn heroes(
+/// The members of whom a room without a name is called, as `user` sees it (spec: `m.heroes`).
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn heroes(
     snapshot: &Snapshot,
     room: &RoomId,
     user: &UserId,
-) -> Result<Vec<OwnedUserId>, SyncError> {
+) -> millrace_store::Result<Vec<OwnedUserId>> {
     let members = snapshot.scan(&MEMBERS, room, Scan::all().limit(LOOKED_AT_MAX)).await?;
     let others = || members.iter().filter(|(member, _)| member != user);
     let (mut present, mut gone) = (Vec::new(), Vec::new());

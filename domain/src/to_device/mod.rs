@@ -3,9 +3,11 @@
 //! device acknowledges what it was shown.
 
 mod deliver;
+mod receive;
 mod send;
 
 pub use self::{
     deliver::{Pending, acknowledge, forget, pending},
+    receive::receive,
     send::{Messages, Target, ToDeviceError, send},
 };

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::Env;
 
 /// Bytes of a transaction's digest.
-const DIGEST_LEN: usize = 16;
+pub(super) const DIGEST_LEN: usize = 16;
 /// So many of a device's transactions are remembered.
 const DIGESTS_MAX: usize = 64;
 /// The most that one request may put into queues, in bytes, counted for each receiving device.
@@ -61,24 +61,34 @@ pub async fn send(
             if !remember(&tx, sender, device, digest).await? {
                 return Ok(());
             }
-            let mut room = BYTES_MAX;
-            for (user, targets) in messages.iter().filter(|(user, _)| env.is_local(user)) {
-                for (device, content) in receivers(&tx, user, targets).await? {
-                    let size = content.len() + kind.len();
-                    room = room.checked_sub(size).ok_or(ToDeviceError::TooLarge)?;
-                    let (sender, kind) = (sender.to_owned(), kind.to_owned());
-                    let message = ToDevice { sender, kind, content: content.to_owned() };
-                    push(&tx, user, &device, &message).await?;
-                }
-            }
-            Ok(())
+            deliver(&tx, env, (sender, kind), messages).await
         }
         .boxed()
     };
     env.store.transact(write).await
 }
 
-fn digest(kind: &str, transaction: &str) -> Vec<u8> {
+/// Puts messages of one type into the queues of our users' devices.
+pub(super) async fn deliver(
+    tx: &Tx,
+    env: &Env,
+    (sender, kind): (&UserId, &str),
+    messages: &Messages,
+) -> Result<(), ToDeviceError> {
+    let mut room = BYTES_MAX;
+    for (user, targets) in messages.iter().filter(|(user, _)| env.is_local(user)) {
+        for (device, content) in receivers(tx, user, targets).await? {
+            let size = content.len() + kind.len();
+            room = room.checked_sub(size).ok_or(ToDeviceError::TooLarge)?;
+            let (sender, kind) = (sender.to_owned(), kind.to_owned());
+            let message = ToDevice { sender, kind, content: content.to_owned() };
+            push(tx, user, &device, &message).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn digest(kind: &str, transaction: &str) -> Vec<u8> {
     let hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(transaction);
     hash.finalize()[..DIGEST_LEN].to_vec()
 }

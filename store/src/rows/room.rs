@@ -171,7 +171,7 @@ pub struct Member {
 pub struct UserRoom {
     /// The user's membership.
     pub membership: MembershipState,
-    /// Number of the member event.
+    /// Number of the member event; 0 where it came while we were not in the room, and is not kept.
     pub event: u64,
     /// Who sent the member event.
     pub sender: OwnedUserId,

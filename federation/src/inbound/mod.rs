@@ -1,0 +1,21 @@
+//! What comes in from other servers (spec: Server-Server API, Transactions; Backfilling and
+//! retrieving missing events).
+//!
+//! A transaction is checked and its events put into durable queues, one for each room
+//! ([`Inbound::accept`]). A worker for each room that has something in its queue receives it, and
+//! fetches what is missing ([`Inbound::run`]).
+
+mod answers;
+mod device_lists;
+mod edus;
+mod late;
+mod parts;
+mod queue;
+mod schedule;
+mod transaction;
+
+pub use self::{
+    device_lists::DevicesError,
+    parts::{FetchLimits, Inbound, InboundSettings, QueueLimits},
+    transaction::{AcceptError, EDUS_MAX, PDUS_MAX, Results, Transaction},
+};
