@@ -15,7 +15,7 @@ use millrace_domain::{
     user_directory::UserDirectory,
 };
 use millrace_federation::{
-    self as federation, Federation, Transport,
+    self as federation, Federation, Outbound, OutboundSettings, Transport,
     http::{HttpSettings, HttpSetupError, HttpTransport},
     inbound::Inbound,
     internet::SystemInternet,
@@ -58,6 +58,8 @@ pub struct Parts {
     pub rooms: RoomsPart,
     /// Other servers.
     pub federation: Federation,
+    /// What other servers are told.
+    pub outbound: Arc<Outbound>,
     /// What comes in from other servers.
     pub inbound: Arc<Inbound>,
     /// Who types.
@@ -188,6 +190,11 @@ impl App {
         run_until(&shutdown, Arc::clone(&inbound), |inbound| async move {
             inbound.run_device_lists().await;
         });
+        let settings = outbound_settings(config);
+        let outbound =
+            Outbound::new(federation.clone(), settings, typing.clone(), presence.clone());
+        let outbound = Arc::new(outbound);
+        run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
         let unreads = Arc::<Unreads>::default();
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),
@@ -200,6 +207,7 @@ impl App {
             user_directory: Arc::new(UserDirectory::new(env.clone())),
             federation,
             inbound,
+            outbound,
             env,
             rooms: Arc::new(rooms),
             typing,
@@ -228,6 +236,9 @@ impl App {
         let accounts = &self.0.accounts;
         if let Err(error) = LastSeen::write(accounts, &accounts.last_seen.rest()).await {
             tracing::warn!(%error, "where devices were last seen could not be written");
+        }
+        if let Err(error) = self.0.outbound.close().await {
+            tracing::warn!(%error, "how far other servers were told could not be written");
         }
         self.0.env.store.close().await;
     }
@@ -318,6 +329,19 @@ fn federation_settings(config: &Config) -> federation::Settings {
     }
 }
 
+fn outbound_settings(config: &Config) -> OutboundSettings {
+    let federation = &config.federation;
+    OutboundSettings {
+        enabled: federation.allow_federation,
+        presence: config.presence.allow_local_presence && config.presence.allow_outgoing_presence,
+        typing: federation.allow_outgoing_typing,
+        receipts: federation.allow_outgoing_read_receipts,
+        sends_at_once: federation.federation_sends_at_once,
+        tries_at_once: federation.federation_tries_at_once,
+        ..OutboundSettings::default()
+    }
+}
+
 fn rates(config: &RateLimits) -> Rates {
     let rate = |rate: crate::config::rate_limits::Rate| {
         config.enabled.then_some(Rate { per_second: rate.per_second, burst: rate.burst })
@@ -365,6 +389,7 @@ parts! {
     rooms: RoomsPart,
     federation: Federation,
     inbound: Arc<Inbound>,
+    outbound: Arc<Outbound>,
     typing: Arc<Typing>,
     user_directory: Arc<UserDirectory>,
     presence: Arc<Presence>,

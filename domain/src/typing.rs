@@ -16,6 +16,9 @@ use crate::{
 /// So many rooms in which nobody types any more are remembered, for those who saw somebody type.
 const QUIET_ROOMS_MAX: usize = 1 << 16;
 
+/// What is announced to watchers of the store whenever anybody begins or ceases to type.
+pub const ANNOUNCED: &str = "typing";
+
 /// The typing notifications of all rooms.
 pub struct Typing {
     env: Env,
@@ -149,7 +152,20 @@ impl Typing {
         if state.quiet > QUIET_ROOMS_MAX {
             state.forget_quiet();
         }
-        self.env.store.watchers().announce([PartitionId::of::<OwnedRoomId>(&room)]);
+        let everywhere = PartitionId::of::<String>(&ANNOUNCED);
+        self.env.store.watchers().announce([PartitionId::of::<OwnedRoomId>(&room), everywhere]);
+    }
+
+    /// This moment, for [`Typing::changed_since`].
+    #[must_use]
+    pub fn moment(&self) -> (u64, u64) {
+        self.clock.token()
+    }
+
+    /// The rooms in which who types has changed between two moments.
+    #[must_use]
+    pub fn changed_since(&self, since: Option<(u64, u64)>, now: (u64, u64)) -> Vec<OwnedRoomId> {
+        self.since(self.clock.range(since, now))
     }
 
     /// The rooms in which who types has changed, the oldest change first.

@@ -16,6 +16,7 @@ pub mod http;
 pub mod inbound;
 pub mod internet;
 pub mod keyring;
+pub mod outbound;
 pub mod peers;
 pub mod profiles;
 pub mod signing;
@@ -29,6 +30,7 @@ pub use self::{
     check::Refusal,
     destinations::Destinations,
     federation::{Federation, FederationParts, Settings},
+    outbound::{Outbound, OutboundSettings},
     peers::{PeerError, Peers},
     transport::Transport,
 };

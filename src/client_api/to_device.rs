@@ -58,6 +58,7 @@ impl From<ToDeviceError> for ApiError {
     fn from(error: ToDeviceError) -> Self {
         match error {
             ToDeviceError::TooLarge => Self::too_large(error),
+            ToDeviceError::Content(_) => Self::bad_json(error),
             ToDeviceError::Store(_) => Self::internal(error),
         }
     }

@@ -50,6 +50,14 @@ pub struct Federation {
     pub ip_range_whitelist: Vec<String>,
     /// Keys that this server signed with in the past.
     pub old_signing_keys: Vec<OldSigningKey>,
+    /// Whether servers that share a room with a user are told what the user has read.
+    pub allow_outgoing_read_receipts: bool,
+    /// Whether they are told that the user types.
+    pub allow_outgoing_typing: bool,
+    /// Transactions sent at once, each to another server that answered the last one.
+    pub federation_sends_at_once: usize,
+    /// Transactions sent at once to servers that did not answer the last one, or got none yet.
+    pub federation_tries_at_once: usize,
 }
 
 /// A key that this server signed with in the past, published so that old events can be checked.
@@ -73,6 +81,10 @@ impl Default for Federation {
             ip_range_blacklist: NOT_PUBLIC.map(ToOwned::to_owned).to_vec(),
             ip_range_whitelist: Vec::new(),
             old_signing_keys: Vec::new(),
+            allow_outgoing_read_receipts: true,
+            allow_outgoing_typing: true,
+            federation_sends_at_once: 256,
+            federation_tries_at_once: 64,
         }
     }
 }
@@ -101,6 +113,12 @@ impl Federation {
                     problems.require(false, key, &error.to_string());
                 }
             }
+        }
+        for (key, count) in [
+            ("federation_sends_at_once", self.federation_sends_at_once),
+            ("federation_tries_at_once", self.federation_tries_at_once),
+        ] {
+            problems.require((1..=100_000).contains(&count), key, "must be from 1 to 100000");
         }
         let are_keys = self.old_signing_keys.iter().all(|old| old.key.as_bytes().len() == 32);
         problems.require(are_keys, "old_signing_keys", "a key must be 32 bytes in base64");

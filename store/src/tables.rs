@@ -18,7 +18,7 @@ use crate::{
         },
         federation::{Outage, ServerKeys},
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
-        outbox::{DeviceChange, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
+        outbox::{DeviceChange, Failing, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
         outside::Vias,
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
@@ -254,6 +254,8 @@ pub const DEVICE_CHANGES: Table<OwnedUserId, OwnedDeviceId, DeviceChange> =
     Table::synced(147, "device_changes");
 /// Under the key `()`: what every server that can be reached was told of, or is being told.
 pub const OUTBOX_FOLLOWED: Table<Node, (), u64> = Table::new(148, "outbox_followed");
+/// Servers that did not answer, left alone for a while.
+pub const FAILING: Table<Node, OwnedServerName, Failing> = Table::new(149, "failing");
 
 /// The partition of [`OUTBOX_CHANGED`].
 pub const OUTBOX_NEWS: &str = "outbox";

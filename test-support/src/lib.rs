@@ -5,6 +5,7 @@
 mod client;
 mod fake_server;
 mod network;
+mod recorder;
 mod server;
 mod world;
 
@@ -12,6 +13,7 @@ pub use self::{
     client::{Answer, Client},
     fake_server::{Asked, FakeAnswer, FakeEvent, FakeRoom, FakeServer, wire},
     network::Network,
+    recorder::{Manner, Recorder, Transaction},
     server::TestServer,
     world::{SeededRandom, TestClock},
 };

@@ -11,7 +11,7 @@ use millrace::{
     shutdown::{self, ShutdownTrigger},
 };
 use millrace_domain::Env;
-use millrace_federation::{Federation, Transport};
+use millrace_federation::{Federation, Outbound, Transport};
 use millrace_store::{
     Limits, Store,
     engine::{Engine, MemoryEngine},
@@ -34,6 +34,8 @@ pub struct TestServer {
     pub env: Env,
     /// Other servers, as this one asks them.
     pub federation: Federation,
+    /// What it tells other servers.
+    pub outbound: Arc<Outbound>,
     /// The server's clock.
     pub clock: TestClock,
     /// Ends long requests.
@@ -115,8 +117,9 @@ impl TestServer {
         let (shutdown, stopping) = shutdown::channel();
         let app = App::build(config, env.clone(), transport, stopping).await;
         let app = app.expect("the store can be written");
-        let (federation, router) = (Federation::from_ref(&app), router(app));
-        Self { router, env, federation, clock, shutdown }
+        let federation = Federation::from_ref(&app);
+        let (outbound, router) = (Arc::<Outbound>::from_ref(&app), router(app));
+        Self { router, env, federation, outbound, clock, shutdown }
     }
 
     /// Ends long requests and closes the store, so that the engine can be used again.

@@ -8,7 +8,7 @@ use millrace_store::{
 };
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 
-use super::{Changed, Presence, State};
+use super::{ANNOUNCED, Changed, Presence, State};
 use crate::rooms::servers;
 
 /// Nobody's presence is announced in more rooms than so many.
@@ -21,7 +21,8 @@ impl Presence {
         let rooms = self.joined_rooms(&user).await?;
         self.stamp(&user, &rooms);
         let own = PartitionId::of::<OwnedUserId>(&user);
-        self.env.store.watchers().announce(rooms.iter().copied().chain([own]));
+        let everywhere = PartitionId::of::<String>(&ANNOUNCED);
+        self.env.store.watchers().announce(rooms.iter().copied().chain([own, everywhere]));
         Ok(())
     }
 

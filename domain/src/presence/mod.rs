@@ -26,6 +26,9 @@ use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},
 };
 
+/// What is announced to watchers of the store whenever anybody's presence changes.
+pub const ANNOUNCED: &str = "presence";
+
 /// What administrators decide about presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PresenceSettings {
@@ -162,6 +165,26 @@ impl Presence {
             **user == *reader || record.rooms.iter().any(|room| rooms.contains(room))
         });
         visible.map(|(user, record)| record.shown(user, now)).collect()
+    }
+
+    /// This moment, for [`Presence::changed_since`].
+    #[must_use]
+    pub fn moment(&self) -> (u64, u64) {
+        self.clock.token()
+    }
+
+    /// Everybody whose presence has changed between two moments.
+    #[must_use]
+    pub fn changed_since(&self, since: Option<(u64, u64)>, now: (u64, u64)) -> Vec<Shown> {
+        let range = self.clock.range(since, now);
+        if range.since >= range.up_to {
+            return Vec::new();
+        }
+        let now = self.now_ms();
+        let state = self.state.lock();
+        let changes = state.changes.range(range.since + 1..=range.up_to);
+        let changed = changes.filter_map(|(_, user)| state.users.get_key_value(user));
+        changed.map(|(user, record)| record.shown(user, now)).collect()
     }
 
     /// What is shown of these users; none of those who have been offline since the start. May be

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::thread::{MAIN, lineage};
 use crate::{
     account_data::FULLY_READ,
+    outbox,
     rooms::{Rooms, events, events::LoadError},
 };
 
@@ -192,6 +193,13 @@ pub(super) async fn move_receipt(
     }
     let new = Receipt { event_id: event_id.clone(), ts, n };
     tx.put(&RECEIPTS, room, key, &new);
+    // A server that comes into the room now hears of later receipts.
+    let head = tx.unprotected().get(&ROOM_HEAD, room, ()).await?;
+    let is_told = head.is_some_and(|head| head.remote_servers > 0) && rooms.env.is_local(user);
+    if is_told && *kind == ReceiptKind::Public {
+        let (room, user, thread) = (room.to_owned(), user.to_owned(), scope.key().to_owned());
+        outbox::announce(tx, &outbox::News::Receipt { room, user, thread });
+    }
     let mut read = tx.get(&READ_UP_TO, room, user).await?.unwrap_or_default();
     if scope.advance(&mut read, n) {
         tx.put(&READ_UP_TO, room, user, &read);

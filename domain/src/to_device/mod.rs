@@ -4,10 +4,12 @@
 
 mod deliver;
 mod receive;
+mod remote;
 mod send;
 
 pub use self::{
     deliver::{Pending, acknowledge, forget, pending},
     receive::receive,
+    remote::REMOTE_QUEUE_MAX,
     send::{Messages, Target, ToDeviceError, send},
 };

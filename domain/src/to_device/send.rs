@@ -11,6 +11,7 @@ use millrace_store::{
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 use sha2::{Digest, Sha256};
 
+use super::remote::{self, Sent};
 use crate::Env;
 
 /// Bytes of a transaction's digest.
@@ -18,7 +19,7 @@ pub(super) const DIGEST_LEN: usize = 16;
 /// So many of a device's transactions are remembered.
 const DIGESTS_MAX: usize = 64;
 /// The most that one request may put into queues, in bytes, counted for each receiving device.
-const BYTES_MAX: usize = 4 << 20;
+pub(super) const BYTES_MAX: usize = 4 << 20;
 
 /// Which devices of a user are meant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,13 +39,17 @@ pub enum ToDeviceError {
     /// Too much for one request.
     #[error("one request sends at most {BYTES_MAX} bytes to devices")]
     TooLarge,
+    /// What is to be sent is not JSON.
+    #[error("a message is not JSON: {0}")]
+    Content(serde_json::Error),
     /// The store failed.
     #[error("could not send to the devices")]
     Store(#[from] millrace_store::Error),
 }
 
 /// Sends messages of one type, all or none. A repeated transaction of the sending device does
-/// nothing; devices that do not exist get nothing; users of other servers are left out.
+/// nothing; devices that do not exist get nothing. Those for users of other servers are queued for
+/// these.
 ///
 /// # Errors
 /// As [`ToDeviceError`] says.
@@ -61,20 +66,22 @@ pub async fn send(
             if !remember(&tx, sender, device, digest).await? {
                 return Ok(());
             }
-            deliver(&tx, env, (sender, kind), messages).await
+            let room = deliver(&tx, env, (sender, kind), messages).await?;
+            remote::queue(&tx, env, Sent { sender, kind }, (messages, room)).await
         }
         .boxed()
     };
     env.store.transact(write).await
 }
 
-/// Puts messages of one type into the queues of our users' devices.
+/// Puts messages of one type into the queues of our users' devices. Returns how many bytes one
+/// request may still send.
 pub(super) async fn deliver(
     tx: &Tx,
     env: &Env,
     (sender, kind): (&UserId, &str),
     messages: &Messages,
-) -> Result<(), ToDeviceError> {
+) -> Result<usize, ToDeviceError> {
     let mut room = BYTES_MAX;
     for (user, targets) in messages.iter().filter(|(user, _)| env.is_local(user)) {
         for (device, content) in receivers(tx, user, targets).await? {
@@ -85,7 +92,7 @@ pub(super) async fn deliver(
             push(tx, user, &device, &message).await?;
         }
     }
-    Ok(())
+    Ok(room)
 }
 
 pub(super) fn digest(kind: &str, transaction: &str) -> Vec<u8> {
@@ -139,7 +146,7 @@ fn swap<A, B>((a, b): (A, B)) -> (B, A) {
 }
 
 impl Target {
-    const fn device(&self) -> Option<&OwnedDeviceId> {
+    pub(super) const fn device(&self) -> Option<&OwnedDeviceId> {
         match self {
             Self::All => None,
             Self::Device(device) => Some(device),

@@ -136,7 +136,16 @@ pub struct DeviceChange {
     pub deleted: bool,
 }
 
-serde_value!(ServerInRoom, OutboxRow, RemoteToDevice, Outgoing, DeviceChange);
+/// A server that did not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// How often in a row.
+    pub failures: u32,
+    /// When it is tried again, in milliseconds since 1970.
+    pub due_ms: u64,
+}
+
+serde_value!(Failing, ServerInRoom, OutboxRow, RemoteToDevice, Outgoing, DeviceChange);
 
 #[cfg(test)]
 mod tests {
