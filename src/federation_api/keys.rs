@@ -1,13 +1,12 @@
-//! Our signing keys, published (spec: Server-Server API, Retrieving server keys).
-
-use std::{error::Error, time::Duration};
+//! Signing keys: ours, and those of others for whoever asks us as a notary (spec: Server-Server API,
+//! Retrieving server keys).
 
 use axum::{Router, extract::State};
 use millrace_domain::Env;
-use ruma::{
-    CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedServerSigningKeyId, UInt,
-    api::federation::discovery::{ServerSigningKeys, VerifyKey, get_server_keys::v2 as get_keys},
-    serde::{Base64, Raw},
+use millrace_federation::{Federation, keyring::TellError};
+use ruma::api::federation::discovery::{
+    get_remote_server_keys::v2 as get_remote_keys,
+    get_remote_server_keys_batch::v2 as get_remote_keys_batch, get_server_keys::v2 as get_keys,
 };
 
 use crate::{
@@ -15,32 +14,47 @@ use crate::{
     client_api::{error::ApiError, extract::Matrix, router::MatrixRouter},
 };
 
-/// How long others may use our keys before they ask again. The specification bounds it to 7 days.
-const VALID_FOR: Duration = Duration::from_secs(24 * 3600);
-
 pub(super) fn routes() -> Router<App> {
-    Router::new().matrix(own_keys)
+    Router::new().matrix(own_keys).matrix(remote_keys).matrix(remote_keys_batch)
 }
 
 /// `GET /_matrix/key/v2/server`
 #[tracing::instrument(name = "federation.keys.own", skip_all)]
 async fn own_keys(
-    State(env): State<Env>,
+    State(federation): State<Federation>,
     Matrix(_): Matrix<get_keys::Request>,
 ) -> Result<Matrix<get_keys::Response>, ApiError> {
-    let keys = signed_keys(&env).map_err(|error| ApiError::internal(&*error))?;
-    Ok(Matrix(get_keys::Response::new(keys)))
+    Ok(Matrix(get_keys::Response::new(federation.keyring.ours()?)))
 }
 
-fn signed_keys(env: &Env) -> Result<Raw<ServerSigningKeys>, Box<dyn Error>> {
-    let identity = &env.identity;
-    let valid_for = UInt::try_from(VALID_FOR.as_millis())?;
-    let valid_until = MilliSecondsSinceUnixEpoch(env.now().0.saturating_add(valid_for));
-    let mut keys = ServerSigningKeys::new(identity.name.clone(), valid_until);
-    let id = OwnedServerSigningKeyId::try_from(identity.key.key_id().as_str())?;
-    let key = Base64::new(identity.key.public_bytes().to_vec());
-    keys.verify_keys.insert(id, VerifyKey::new(key));
-    let mut object: CanonicalJsonObject = serde_json::from_value(serde_json::to_value(&keys)?)?;
-    identity.key.sign_json(&identity.name, &mut object)?;
-    Ok(Raw::from_json(serde_json::value::to_raw_value(&object)?))
+/// `GET /_matrix/key/v2/query/{serverName}`
+#[tracing::instrument(name = "federation.keys.remote", skip_all, fields(server = %request.server_name))]
+async fn remote_keys(
+    State(federation): State<Federation>,
+    Matrix(request): Matrix<get_remote_keys::Request>,
+) -> Result<Matrix<get_remote_keys::Response>, ApiError> {
+    let wanted = [(request.server_name, request.minimum_valid_until_ts)].into();
+    Ok(Matrix(get_remote_keys::Response::new(federation.keyring.tell(wanted).await?)))
+}
+
+/// `POST /_matrix/key/v2/query`
+#[tracing::instrument(name = "federation.keys.remote_batch", skip_all)]
+async fn remote_keys_batch(
+    State(env): State<Env>,
+    State(federation): State<Federation>,
+    Matrix(request): Matrix<get_remote_keys_batch::Request>,
+) -> Result<Matrix<get_remote_keys_batch::Response>, ApiError> {
+    let now = env.now();
+    let wanted = request.server_keys.into_iter().map(|(server, keys)| {
+        let until = keys.into_values().filter_map(|criteria| criteria.minimum_valid_until_ts).max();
+        (server, until.unwrap_or(now))
+    });
+    let told = federation.keyring.tell(wanted.collect()).await?;
+    Ok(Matrix(get_remote_keys_batch::Response::new(told)))
+}
+
+impl From<TellError> for ApiError {
+    fn from(error: TellError) -> Self {
+        Self::internal(&error)
+    }
 }

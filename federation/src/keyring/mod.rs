@@ -5,6 +5,7 @@
 
 mod fetch;
 mod key_set;
+mod notary;
 mod published;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -25,7 +26,10 @@ use ruma::{
 };
 
 use self::fetch::Fetcher;
-pub use self::key_set::{KeySet, WantedKeys};
+pub use self::{
+    key_set::{KeySet, WantedKeys},
+    notary::TellError,
+};
 use crate::peers::Peers;
 
 /// Servers whose keys are kept in memory.

@@ -178,3 +178,44 @@ async fn a_notary_cannot_change_a_key_or_tell_one_that_its_server_has_not_signed
     assert_eq!(known.keys[&k()].key.encode(), key("one").public_base64());
     assert!(!has(&world, "two").await);
 }
+
+fn signers(keys: &ruma::serde::Raw<impl Sized>) -> Vec<String> {
+    let keys: Value = serde_json::from_str(keys.json().get()).unwrap();
+    keys["signatures"].as_object().unwrap().keys().cloned().collect()
+}
+
+#[tokio::test]
+async fn as_a_notary_we_sign_what_others_publish_and_keep_it_for_when_they_are_gone() {
+    let world = World::new(Settings::default()).await;
+    world.publish("one");
+    let keyring = &world.federation.keyring;
+    let wanted = |until: u64| {
+        let servers = ["one", "absent", "us"].map(|name| (name.try_into().unwrap(), at(until)));
+        servers.into_iter().collect::<BTreeMap<OwnedServerName, _>>()
+    };
+    let told = keyring.tell(wanted(START_MS)).await.unwrap();
+    assert_eq!(told.iter().map(signers).collect::<Vec<_>>(), [vec!["us"], vec!["one", "us"]]);
+    keyring.tell(wanted(START_MS)).await.unwrap();
+    assert_eq!(world.peers.asked("one"), 1, "they are valid for long enough");
+    world.peers.leave("one");
+    world.clock.advance(HOUR * 48);
+    let told = keyring.tell(wanted(START_MS + 2 * DAY_MS)).await.unwrap();
+    assert_eq!((told.len(), world.peers.asked("one")), (2, 2));
+}
+
+#[tokio::test]
+async fn our_old_keys_are_published_as_such_and_still_hold_for_what_they_signed() {
+    let old = OldKey {
+        id: "ed25519:old".try_into().unwrap(),
+        key: Base64::new(key("old").public_bytes().to_vec()),
+        expired: at(5000),
+    };
+    let world = World::new(Settings { old_keys: vec![old], ..Settings::default() }).await;
+    let ours = world.federation.keyring.ours().unwrap();
+    let ours: Value = serde_json::from_str(ours.json().get()).unwrap();
+    assert_eq!(ours["old_verify_keys"]["ed25519:old"]["expired_ts"], 5000);
+    assert_eq!(ours["verify_keys"].as_object().unwrap().len(), 1);
+    published::Published::read(&ours.to_string(), server_name!("us"), at(START_MS)).unwrap();
+    assert_eq!(until(&world, server_name!("us"), "ed25519:old", 1).await, Some(5000));
+    assert!(has(&world, "us").await);
+}
