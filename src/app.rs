@@ -324,6 +324,7 @@ fn federation_settings(config: &Config) -> federation::Settings {
         expired: old.expired_ts,
     });
     federation::Settings {
+        closed: !config.federation.allow_federation,
         notaries: config.federation.trusted_servers.clone(),
         old_keys: old_keys.collect(),
     }
@@ -354,6 +355,7 @@ fn rates(config: &RateLimits) -> Rates {
         invite: rate(config.invite),
         create_room: rate(config.create_room),
         search: rate(config.search),
+        federation: rate(config.federation),
         other: rate(config.other),
     }
 }

@@ -15,5 +15,6 @@ pub mod identity;
 pub mod serve;
 pub mod shutdown;
 pub mod system;
+pub mod tls;
 pub mod tls_files;
 pub mod tracing_setup;

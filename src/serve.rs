@@ -17,18 +17,21 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 use tower::Service;
 
-use crate::shutdown::Shutdown;
+use crate::{shutdown::Shutdown, tls::Tls};
 
 /// How long running requests may take to finish once the server is to stop.
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent, or take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a client may take to agree on TLS.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest read buffer of a connection in bytes; it starts at 8 KiB. Bounds a request's head.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
@@ -77,19 +80,24 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-/// Serves `router` on all listeners until `shutdown` is requested, then lets running requests
-/// finish for ten seconds. `connections_max` bounds the connections open at once.
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    router: Router,
-    shutdown: Shutdown,
-    connections_max: usize,
-) {
+/// One port, and what is served there.
+pub struct Port {
+    /// Listens.
+    pub listener: TcpListener,
+    /// Answers.
+    pub router: Router,
+    /// The TLS that clients must speak; none for plain HTTP.
+    pub tls: Option<Tls>,
+}
+
+/// Serves all ports until `shutdown` is requested, then lets running requests finish for ten
+/// seconds. `connections_max` bounds the connections open at once.
+pub async fn serve(ports: Vec<Port>, shutdown: Shutdown, connections_max: usize) {
     let connections_max = u32::try_from(connections_max).unwrap_or(u32::MAX).min(1 << 28);
     let free = Arc::new(Semaphore::new(connections_max as usize));
     let mut accepting = JoinSet::new();
-    for listener in listeners {
-        accepting.spawn(accept(listener, router.clone(), shutdown.clone(), Arc::clone(&free)));
+    for port in ports {
+        accepting.spawn(accept(port, shutdown.clone(), Arc::clone(&free)));
     }
     accepting.join_all().await;
     if tokio::time::timeout(GRACE, free.acquire_many(connections_max)).await.is_err() {
@@ -97,7 +105,8 @@ pub async fn serve(
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, shutdown: Shutdown, free: Arc<Semaphore>) {
+async fn accept(port: Port, shutdown: Shutdown, free: Arc<Semaphore>) {
+    let Port { listener, router, tls } = port;
     let mut stop = pin!(shutdown.requested());
     loop {
         let next = async {
@@ -111,7 +120,8 @@ async fn accept(listener: TcpListener, router: Router, shutdown: Shutdown, free:
         match accepted {
             Ok((stream, peer)) => {
                 let connection = Connection { peer, router: router.clone(), permit };
-                tokio::spawn(connection.run(stream, shutdown.clone()));
+                let (tls, shutdown) = (tls.clone(), shutdown.clone());
+                tokio::spawn(connection.begin(stream, tls, shutdown));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -129,11 +139,23 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream, shutdown: Shutdown) {
-        let Self { peer, router, permit } = self;
+    async fn begin(self, stream: TcpStream, tls: Option<Tls>, shutdown: Shutdown) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
+        let Some(tls) = tls else { return self.run(stream, shutdown).await };
+        match tokio::time::timeout(TLS_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => self.run(stream, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS could not be agreed upon"),
+            Err(_) => tracing::debug!("a client did not begin with TLS in time"),
+        }
+    }
+
+    async fn run<S>(self, stream: S, shutdown: Shutdown)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { peer, router, permit } = self;
         let service = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -205,7 +227,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (trigger, shutdown) = shutdown::channel();
-        let server = tokio::spawn(serve(vec![listener], router, shutdown, 10));
+        let server = tokio::spawn(serve(vec![Port { listener, router, tls: None }], shutdown, 10));
         let mut stream = ask(address).await;
         is_started.await.unwrap();
         trigger.request();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// Why a file of certificates or keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,4 +37,16 @@ pub(crate) fn certificates(
         return Err(wrong("holds no certificate (PEM)".to_owned()));
     }
     Ok(found)
+}
+
+/// The first private key in a file.
+pub(crate) fn private_key(
+    option: &'static str,
+    path: &Path,
+) -> Result<PrivateKeyDer<'static>, TlsFileError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|error| TlsFileError {
+        option,
+        path: path.to_owned(),
+        problem: format!("holds no private key that can be read (PEM): {error}"),
+    })
 }

@@ -36,6 +36,8 @@ pub struct FederationParts {
 /// What is configured about other servers.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    /// Whether other servers are neither asked nor answered.
+    pub closed: bool,
     /// Servers that are asked for the keys of others.
     pub notaries: Vec<OwnedServerName>,
     /// The keys that we signed with in the past.
@@ -54,8 +56,9 @@ impl Federation {
     ) -> millrace_store::Result<Self> {
         let env = rooms.env.clone();
         let destinations = Destinations::open(env.clone()).await?;
+        let Settings { closed, notaries, old_keys } = settings;
+        let transport = (!closed).then_some(transport);
         let peers = Peers::new(env.clone(), transport, destinations.clone());
-        let Settings { notaries, old_keys } = settings;
         let keyring = Keyring::new(env.clone(), peers.clone(), notaries, &old_keys);
         Ok(Self(Arc::new(FederationParts {
             destinations,

@@ -25,6 +25,9 @@ use crate::{
 /// Why another server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PeerError {
+    /// This server talks to no others (`allow_federation`).
+    #[error("this server does not talk to other servers")]
+    Closed,
     /// That is us: a server never asks itself over the network.
     #[error("a server does not ask itself")]
     Ourselves,
@@ -94,7 +97,8 @@ impl FederationPath for VersionHistory {
 #[derive(Clone)]
 pub struct Peers {
     env: Env,
-    transport: Arc<dyn Transport>,
+    /// None where no other server is talked to.
+    transport: Option<Arc<dyn Transport>>,
     destinations: Destinations,
     patience: Patience,
 }
@@ -110,10 +114,20 @@ enum Patience {
 
 impl Peers {
     /// Asks in the name of `env`'s identity, over `transport`, whom `destinations` does not say to
-    /// be down.
+    /// be down. Without `transport` nobody is asked.
     #[must_use]
-    pub fn new(env: Env, transport: Arc<dyn Transport>, destinations: Destinations) -> Self {
+    pub fn new(
+        env: Env,
+        transport: Option<Arc<dyn Transport>>,
+        destinations: Destinations,
+    ) -> Self {
         Self { env, transport, destinations, patience: Patience::Spared }
+    }
+
+    /// Whether nobody is asked (and nobody is to be answered).
+    #[must_use]
+    pub fn are_closed(&self) -> bool {
+        self.transport.is_none()
     }
 
     /// The same servers, asked even when they are said to be down: for what a user waits for.
@@ -183,13 +197,14 @@ impl Peers {
         if server == self.env.identity.name {
             return Err(PeerError::Ourselves);
         }
+        let transport = self.transport.as_ref().ok_or(PeerError::Closed)?;
         if let Some(until) = self.destinations.due_at(server)
             && until > self.env.now()
             && self.patience == Patience::Spared
         {
             return Err(PeerError::Down { server: server.to_owned(), until });
         }
-        match self.transport.exchange(server, request, limits).await {
+        match transport.exchange(server, request, limits).await {
             Ok(response) if is_absence(response.status()) => {
                 self.destinations.failed(server).await;
                 read(server, &response)

@@ -59,8 +59,13 @@ pub(crate) fn routes() -> Router<App> {
         .matrix(versions)
         .matrix(well_known_client)
         .matrix(well_known_support)
-        // ruma has this one in its federation crate only.
-        .route("/.well-known/matrix/server", get(well_known_server))
+        .merge(server_routes())
+}
+
+/// What other servers ask for.
+pub(crate) fn server_routes() -> Router<App> {
+    // ruma has this one in its federation crate only.
+    Router::new().route("/.well-known/matrix/server", get(well_known_server))
 }
 
 /// `GET /_matrix/client/versions`

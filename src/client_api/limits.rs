@@ -27,6 +27,8 @@ pub enum EndpointClass {
     CreateRoom,
     /// Searches in the user and the room directory, by user.
     Search,
+    /// Requests of other servers, by server.
+    Federation,
     /// Everything else that writes: profiles, account data, devices, reports, by user.
     Other,
 }
@@ -61,6 +63,8 @@ pub struct Rates {
     pub create_room: Option<Rate>,
     /// See [`EndpointClass::Search`].
     pub search: Option<Rate>,
+    /// See [`EndpointClass::Federation`].
+    pub federation: Option<Rate>,
     /// See [`EndpointClass::Other`].
     pub other: Option<Rate>,
 }
@@ -118,6 +122,7 @@ impl RateLimiter {
             EndpointClass::Invite => self.rates.invite,
             EndpointClass::CreateRoom => self.rates.create_room,
             EndpointClass::Search => self.rates.search,
+            EndpointClass::Federation => self.rates.federation,
             EndpointClass::Other => self.rates.other,
         }
     }

@@ -21,6 +21,7 @@ impl From<PeerError> for ApiError {
                 };
                 Self::new(*status, kind.unwrap_or(default), error)
             }
+            PeerError::Closed => Self::forbidden(error),
             PeerError::Ourselves | PeerError::Request(_) => Self::internal(error),
             _ => Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, error),
         }

@@ -60,6 +60,12 @@ pub fn router(app: App) -> Router {
     finish(families).with_state(app)
 }
 
+/// What other servers use, and nothing else: for a port of its own.
+pub fn federation_router(app: App) -> Router {
+    let families = Router::new().merge(federation_api::routes()).merge(discovery::server_routes());
+    finish(families).with_state(app)
+}
+
 /// Adds what every answer has, errors too: CORS headers, Matrix errors for unknown endpoints and
 /// wrong methods, and a 500 in place of a broken connection when a handler panics.
 pub(crate) fn finish<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {

@@ -1,15 +1,21 @@
 //! `millrace serve`: the homeserver itself.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path};
 
 use axum::extract::FromRef;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     app::{self, App},
-    client_api, config, departures,
-    serve::{self, BindError},
+    client_api::router,
+    config, departures,
+    serve::{self, BindError, Port},
     shutdown,
+    tls::Tls,
+    tls_files::TlsFileError,
 };
 
 /// Why the server did not start.
@@ -21,6 +27,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// There is no TLS to serve other servers with.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// A part of the server could not be built.
     #[error(transparent)]
     Start(#[from] app::StartError),
@@ -39,28 +48,48 @@ pub async fn run(file: &Path) -> Result<(), ServeError> {
     for key in unknown {
         tracing::warn!("{key}");
     }
-    let mut listeners = Vec::new();
-    for address in config.server.listen_on() {
-        listeners.push(serve::bind(address).await?);
-    }
+    let listeners = bind_all(config.server.listen_on()).await?;
+    let tls = config.federation.tls_files().map(|(certificate, key)| Tls::load(certificate, key));
+    let tls = tls.transpose()?;
+    let federation = bind_all(config.federation_on()).await?;
     let (trigger, shutdown) = shutdown::channel();
     let app = App::start(&config, shutdown.clone()).await?;
     stop_on_signal(trigger)?;
     tokio::spawn(departures::resume(FromRef::from_ref(&app), FromRef::from_ref(&app)));
-    for listener in &listeners {
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(
-                server_name = config.server.server_name,
-                "listening on http://{address}"
-            );
-        }
+    let server_name = &config.server.server_name;
+    for address in listeners.iter().flat_map(TcpListener::local_addr) {
+        tracing::info!(server_name, "listening on http://{address}");
     }
+    for address in federation.iter().flat_map(TcpListener::local_addr) {
+        tracing::info!(server_name, "listening to other servers on https://{address}");
+    }
+    if let Some(tls) = &tls {
+        tokio::spawn(tls.clone().follow(shutdown.clone()));
+    }
+    let all = router::router(app.clone());
+    let ports =
+        listeners.into_iter().map(|listener| Port { listener, router: all.clone(), tls: None });
+    let for_servers = router::federation_router(app.clone());
+    let ports = ports.chain(federation.into_iter().map(|listener| Port {
+        listener,
+        router: for_servers.clone(),
+        tls: tls.clone(),
+    }));
     let connections_max = config.limits.limits.connections_max;
-    serve::serve(listeners, client_api::router::router(app.clone()), shutdown, connections_max)
-        .await;
+    serve::serve(ports.collect(), shutdown, connections_max).await;
     app.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind_all(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(serve::bind(address).await?);
+    }
+    Ok(listeners)
 }
 
 fn stop_on_signal(trigger: shutdown::ShutdownTrigger) -> Result<(), ServeError> {

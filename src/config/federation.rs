@@ -1,12 +1,15 @@
 //! Other servers.
 
-use std::path::PathBuf;
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use millrace_federation::addresses::{AddressPolicy, AddressRange};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, serde::Base64};
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, server::OneOrMany};
 
 /// Addresses that lead into this machine, its own network, or nowhere.
 const NOT_PUBLIC: [&str; 23] = [
@@ -40,6 +43,14 @@ const NOT_PUBLIC: [&str; 23] = [
 pub struct Federation {
     /// Whether other servers may be talked to at all.
     pub allow_federation: bool,
+    /// Ports to serve other servers on, with TLS; none to leave that to a reverse proxy.
+    pub federation_port: Option<OneOrMany<u16>>,
+    /// Addresses to serve other servers on; those of the client API where there are none.
+    pub federation_address: Option<OneOrMany<IpAddr>>,
+    /// The certificate of the federation port and those of its issuers (PEM).
+    pub tls_certificate_path: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    pub tls_key_path: Option<PathBuf>,
     /// Servers that are asked for the keys of others.
     pub trusted_servers: Vec<OwnedServerName>,
     /// A file of certificates (PEM) of authorities that are trusted besides the usual ones.
@@ -76,6 +87,10 @@ impl Default for Federation {
         let notary = "matrix.org".try_into().expect("a valid server name");
         Self {
             allow_federation: true,
+            federation_port: None,
+            federation_address: None,
+            tls_certificate_path: None,
+            tls_key_path: None,
             trusted_servers: vec![notary],
             federation_ca_file: None,
             ip_range_blacklist: NOT_PUBLIC.map(ToOwned::to_owned).to_vec(),
@@ -103,6 +118,13 @@ impl Federation {
         }
     }
 
+    /// The files of certificate and key, where other servers are served on a port of their own.
+    #[must_use]
+    pub fn tls_files(&self) -> Option<(&Path, &Path)> {
+        self.federation_port.as_ref()?;
+        Some((self.tls_certificate_path.as_deref()?, self.tls_key_path.as_deref()?))
+    }
+
     pub(super) fn validate(&self, problems: &mut Problems) {
         for (key, ranges) in [
             ("ip_range_blacklist", &self.ip_range_blacklist),
@@ -119,6 +141,13 @@ impl Federation {
             ("federation_tries_at_once", self.federation_tries_at_once),
         ] {
             problems.require((1..=100_000).contains(&count), key, "must be from 1 to 100000");
+        }
+        for (key, path) in [
+            ("tls_certificate_path", &self.tls_certificate_path),
+            ("tls_key_path", &self.tls_key_path),
+        ] {
+            let there = self.federation_port.is_none() || path.is_some();
+            problems.require(there, key, "must be set, because federation_port is");
         }
         let are_keys = self.old_signing_keys.iter().all(|old| old.key.as_bytes().len() == 32);
         problems.require(are_keys, "old_signing_keys", "a key must be 32 bytes in base64");

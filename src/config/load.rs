@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -187,6 +188,16 @@ impl Config {
             .merge(Serialized::default("rate_limits", rate_limits))
             .merge(Serialized::default("well_known", well_known))
             .merge(Serialized::defaults(log))
+    }
+
+    /// Every pair of address and port to serve other servers on.
+    pub fn federation_on(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let addresses = self.federation.federation_address.as_ref();
+        let addresses = addresses.unwrap_or(&self.server.address).as_slice();
+        let ports = self.federation.federation_port.iter().flat_map(|ports| ports.as_slice());
+        ports.flat_map(move |port| {
+            addresses.iter().map(move |address| SocketAddr::new(*address, *port))
+        })
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -23,6 +23,8 @@ pub struct RateLimits {
     pub create_room: Rate,
     /// Searching the user and the room directory, by user.
     pub search: Rate,
+    /// Requests of other servers, by server.
+    pub federation: Rate,
     /// Other changes, by user.
     pub other: Rate,
 }
@@ -48,6 +50,7 @@ impl Default for RateLimits {
             invite: rate(1.0, 50),
             create_room: rate(0.5, 20),
             search: rate(2.0, 20),
+            federation: rate(100.0, 1000),
             other: rate(10.0, 100),
         }
     }
@@ -63,6 +66,7 @@ impl RateLimits {
             ("invite", self.invite),
             ("create_room", self.create_room),
             ("search", self.search),
+            ("federation", self.federation),
             ("other", self.other),
         ];
         for (class, rate) in classes {

@@ -1,5 +1,7 @@
 //! Who asks: requests of other servers are signed (spec: Server-Server API, Request Authentication).
 
+use std::sync::Arc;
+
 use axum::{
     body::Bytes,
     extract::{FromRef, FromRequest, Request},
@@ -18,6 +20,7 @@ use ruma::{
 use crate::client_api::{
     error::ApiError,
     extract::{self, RequestLimits},
+    limits::{EndpointClass, RateLimiter},
 };
 
 /// A request whose signature holds, as a handler's last argument, and the server that sent it.
@@ -35,14 +38,20 @@ where
     S: Send + Sync,
     RequestLimits: FromRef<S>,
     Federation: FromRef<S>,
+    Arc<RateLimiter>: FromRef<S>,
 {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let header = XMatrix::extract_from_http_headers(request.headers()).map_err(unauthorised)?;
         let federation = Federation::from_ref(state);
+        if federation.peers.are_closed() {
+            return Err(ApiError::forbidden("This server does not talk to other servers"));
+        }
         let received = extract::receive(request, RequestLimits::from_ref(state)).await?;
         check(&federation, &header, received.as_sent()).await?;
+        let (limits, now) = (Arc::<RateLimiter>::from_ref(state), federation.env.now());
+        limits.check(EndpointClass::Federation, header.origin.as_str(), now)?;
         Ok(Self { origin: header.origin, request: received.parse()? })
     }
 }
