@@ -242,6 +242,42 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_port_with_tls_speaks_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [folder.path().join("cert.pem"), folder.path().join("key.pem")];
+        let names = vec!["one.example".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        std::fs::write(&files[0], made.cert.pem()).unwrap();
+        std::fs::write(&files[1], made.signing_key.serialize_pem()).unwrap();
+        let tls = Some(Tls::load(&files[0], &files[1]).unwrap());
+        let router = Router::new().route("/", get(async || "hello"));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(vec![Port { listener, router, tls }], Shutdown::default(), 10));
+        let mut plain = ask(address).await;
+        let mut answer = Vec::new();
+        drop(plain.read_to_end(&mut answer).await);
+        assert!(!answer.starts_with(b"HTTP"), "plain HTTP is not answered");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = "one.example".try_into().unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello"), "{answer}");
+    }
+
+    #[tokio::test]
     async fn a_port_in_use_is_a_sentence() {
         let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = first.local_addr().unwrap();

@@ -15,6 +15,12 @@ allow_registration = true
 registration_shared_secret = "$HS_REGISTRATION_SHARED_SECRET"
 default_room_version = "11"
 allow_room_publication = true
+federation_port = $HS_FEDERATION_PORT
+tls_certificate_path = "$HS_TLS_CERT"
+tls_key_path = "$HS_TLS_KEY"
+federation_ca_file = "$HS_CA_CERT"
+ip_range_whitelist = ["127.0.0.0/8", "::1/128"]
+trusted_servers = []
 [global.rate_limits]
 enabled = false
 [global.password_hash]

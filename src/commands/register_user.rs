@@ -155,7 +155,10 @@ mod tests {
     use axum::{Json, Router, routing::get};
 
     use super::*;
-    use crate::{serve, shutdown};
+    use crate::{
+        serve::{self, Port},
+        shutdown,
+    };
 
     fn user() -> NewUser {
         NewUser { username: "pepper".into(), password: "roni".into(), admin: Admin::Yes }
@@ -184,7 +187,8 @@ mod tests {
         let listener = serve::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let never = shutdown::Shutdown::default();
-        tokio::spawn(serve::serve(vec![listener], router, never, 10));
+        let port = Port { listener, router, tls: None };
+        tokio::spawn(serve::serve(vec![port], never, 10));
         address
     }
 

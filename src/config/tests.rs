@@ -31,7 +31,8 @@ fn sample_with_everything() -> String {
     };
     let lines: Vec<String> = SAMPLE
         .lines()
-        .filter(|line| *line != "terms = []") // shown again, with an entry
+        // Shown again, with an entry.
+        .filter(|line| !matches!(*line, "terms = []" | "old_signing_keys = []"))
         .map(|line| shown(line).unwrap_or_else(|| line.to_owned()))
         .collect();
     lines.join("\n")
@@ -53,6 +54,7 @@ fn the_sample_has_every_option() {
     let missing: Vec<_> = known.difference(&shown).collect();
     assert!(missing.is_empty(), "not in conduit.toml: {missing:?}");
     assert_eq!(full.config.registration.terms[0].id, "privacy_policy");
+    assert_eq!(full.config.federation.old_signing_keys[0].id.as_str(), "ed25519:a_abcd");
 }
 
 #[test]
