@@ -276,7 +276,8 @@ fn is_of_the_transaction(error: &PeerError) -> bool {
         PeerError::Refused { status, .. } => {
             matches!(*status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE)
         }
-        PeerError::Ourselves
+        PeerError::Closed
+        | PeerError::Ourselves
         | PeerError::Down { .. }
         | PeerError::Transport { .. }
         | PeerError::Unreadable { .. } => false,
