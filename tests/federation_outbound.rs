@@ -386,3 +386,36 @@ async fn a_transaction_that_a_server_will_never_take_does_not_hold_up_the_next()
     let sent = world.others.until("two", has("second")).await;
     assert_eq!(texts(&sent), ["first", "second"]);
 }
+
+#[tokio::test]
+async fn changes_of_devices_are_told_in_a_chain_also_after_an_outage() {
+    let world = World::new().await;
+    world.others.set("two", Manner::Up);
+    let room = world.room().await;
+    world.join(&room, "@bob:two").await;
+    world.say(&room, "hello").await;
+    world.others.until("two", has("hello")).await;
+    let log_in = async || {
+        let user = json!({ "type": "m.id.user", "user": "alice" });
+        let body =
+            json!({ "type": "m.login.password", "identifier": user, "password": "password" });
+        world.one.client().post("/_matrix/client/v3/login", body).await.ok();
+    };
+    let updates = |sent: &[Transaction]| -> Vec<Value> {
+        let edus = sent.iter().flat_map(|sent| sent.edus("m.device_list_update"));
+        edus.cloned().collect()
+    };
+    log_in().await;
+    world.others.until("two", |sent| updates(sent).len() == 1).await;
+    world.others.set("two", Manner::Down);
+    log_in().await;
+    log_in().await;
+    world.others.tried("two", 3).await;
+    world.others.set("two", Manner::Up);
+    world.wait(DAY);
+    let sent = updates(&world.others.until("two", |sent| updates(sent).len() == 3).await);
+    for pair in sent.windows(2) {
+        assert_eq!(pair[1]["prev_id"], json!([pair[0]["stream_id"]]), "{sent:?}");
+    }
+    assert_eq!(sent[0]["user_id"], "@alice:one");
+}

@@ -8,7 +8,6 @@ use millrace_federation::{
     Transport,
     transport::{ExchangeLimits, TransportError},
 };
-use parking_lot::Mutex;
 use ruma::ServerName;
 use serde_json::Value;
 use tokio::sync::watch;

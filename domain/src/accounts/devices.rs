@@ -9,7 +9,7 @@ use millrace_store::{
 use ruma::{DeviceId, OwnedDeviceId, UserId};
 
 use super::{
-    Accounts, AuthenticateError, Requester, confirm, device_list_changed,
+    Accounts, AuthenticateError, DeviceFate, Requester, confirm, devices_changed,
     sessions::{self, all_devices},
 };
 
@@ -106,7 +106,7 @@ pub async fn rename_device(
             }
             let device = Device { display_name: name.map(str::to_owned), ..device };
             sessions::put_device(&tx, user, id, &device).await?;
-            device_list_changed(&tx, user);
+            devices_changed(&tx, user, [id], DeviceFate::Changed).await?;
             Ok(())
         }
         .boxed()

@@ -36,7 +36,7 @@ pub use self::{
     authenticate::{AuthenticateError, authenticate, confirm},
     change_password::{ChangePasswordError, NewPassword, change_password},
     deactivate::{DeactivateError, deactivate, depart, departing, find_deactivation},
-    device_list::device_list_changed,
+    device_list::{DeviceFate, device_list_changed, devices_changed},
     devices::{
         DeviceError, DeviceInfo, NAME_BYTES_MAX as DEVICE_NAME_BYTES_MAX, delete_devices, device,
         devices, rename_device,

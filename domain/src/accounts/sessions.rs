@@ -10,7 +10,7 @@ use millrace_store::{
 use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use super::{
-    Accounts, belongings, device_list_changed, expiry_ms,
+    Accounts, DeviceFate, belongings, devices_changed, expiry_ms,
     token::{TokenKind, new_token},
 };
 
@@ -61,7 +61,7 @@ pub(super) async fn begin(
     let id = new.id.clone().unwrap_or_else(|| device_id(accounts));
     let known = tx.get(&DEVICES, user, &*id).await?;
     if known.is_none() {
-        device_list_changed(tx, user);
+        devices_changed(tx, user, [&*id], DeviceFate::Changed).await?;
     }
     let old = known.unwrap_or_else(|| Device {
         display_name: new.display_name.clone(),
@@ -148,8 +148,8 @@ pub(super) async fn end(tx: &Tx, user: &UserId, devices: &[(OwnedDeviceId, Devic
         tx.delete(&DEVICES_SEEN, user, id);
     }
     count_change(tx, user).await?;
-    device_list_changed(tx, user);
     let ids: Vec<_> = devices.iter().map(|(id, _)| &**id).collect();
+    devices_changed(tx, user, ids.iter().copied(), DeviceFate::Deleted).await?;
     belongings::forget(tx, user, &ids).await
 }
 
