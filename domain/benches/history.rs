@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use millrace_domain::rooms::{
     RoomView, Rooms, Viewer,
-    history::{self, PageRequest},
+    history::{self, Gaps, PageRequest},
 };
 use millrace_model::{client_event::RoomIdField, filter::EventFilter};
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, api::Direction};
@@ -39,7 +39,7 @@ async fn show_page(rooms: &Rooms, room: &RoomId, limit: usize) -> usize {
     let view = history::open(rooms, &snapshot, room, &viewer).await.expect("a view");
     let filter = &EventFilter::default();
     let direction = Direction::Backward;
-    let request = PageRequest { from: None, to: None, direction, limit, filter };
+    let request = PageRequest { from: None, to: None, direction, limit, filter, gaps: Gaps::Pass };
     let page = history::page(&view, &request).await.expect("a page");
     view.render(&page.events, RoomIdField::Present).await.expect("events").len()
 }

@@ -7,7 +7,7 @@ use std::sync::{
 
 use millrace_model::rules::signing_key::ServerSigningKey;
 use millrace_store::{Limits, Store, engine::MemoryEngine};
-use ruma::{MilliSecondsSinceUnixEpoch, UInt, owned_server_name};
+use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt, owned_server_name};
 
 use crate::{Clock, Env, Identity, Random, rooms::Rooms};
 
@@ -44,7 +44,11 @@ impl Random for TestRandom {
 
 /// A world on an engine that may already hold something.
 pub async fn env_on(engine: MemoryEngine) -> (Env, Arc<TestClock>) {
-    let name = owned_server_name!("test.example");
+    env_of(owned_server_name!("test.example"), engine).await
+}
+
+/// As [`env_on`], of a server with any name.
+pub async fn env_of(name: OwnedServerName, engine: MemoryEngine) -> (Env, Arc<TestClock>) {
     let store = Store::open(Arc::new(engine), &name, Limits::default()).await.unwrap();
     let clock = Arc::new(TestClock::default());
     let key = ServerSigningKey::new("test", &[7; 32]).unwrap();

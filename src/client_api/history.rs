@@ -6,7 +6,7 @@ use millrace_domain::{
     rooms::{
         RoomView, Rooms, Seen, Viewer,
         context::{self, Members},
-        history::{self, HistoryError, PageRequest},
+        history::{self, Gaps, HistoryError, PageRequest},
         timestamp,
     },
 };
@@ -87,6 +87,7 @@ async fn messages(
         direction: request.dir,
         limit: limit(Some(request.limit), EVENTS_MAX),
         filter: &EventFilter::room(&request.filter),
+        gaps: Gaps::Pass,
     };
     let page = history::page(&view, &wanted).await?;
     let mut response = get_message_events::v3::Response::new();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use millrace_model::Pdu;
 use millrace_store::{
-    Read,
+    Read, Tx,
     rows::room::{EventHeader, Extremity, TimelineRow},
     state_tree::{Change, Difference, StateKey, StateRoot},
     tables::{CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, TIMELINE},
 };
-use ruma::OwnedEventId;
+use ruma::{OwnedEventId, RoomId};
 
-use super::{AppendError, Event, RoomTx, resolve};
+use super::{AppendError, Event, RoomTx, Rooms, resolve};
 
 /// So many rejected and soft-failed events are passed on the way to the ends that an event follows.
 const PASSED_MAX: usize = 256;
@@ -65,15 +65,10 @@ impl RoomTx<'_> {
         Ok(event)
     }
 
-    /// Writes an event's body and number and what authorises it, and remembers it.
+    /// As [`store`].
     pub(super) async fn body(&self, number: u64, pdu: Pdu) -> Result<Arc<Event>, AppendError> {
-        let event = Arc::new(Event::new(number, pdu, self.rules));
-        self.rooms.events.insert(&event);
-        let (tx, room) = (self.tx, &self.room_id);
-        tx.put(&EVENTS, room, number, &event.pdu.json().to_string());
-        tx.put(&EVENT_NUMBERS, room, &event.pdu.event_id, &number);
-        self.rooms.links.write(tx, room, &event).await?;
-        Ok(event)
+        let event = Event::new(number, pdu, self.rules);
+        Ok(store(self.tx, self.rooms, &self.room_id, event).await?)
     }
 
     /// Writes an event's header. Where it was stored before, as an outlier, what others made of it
@@ -180,6 +175,22 @@ impl RoomTx<'_> {
         }
         Ok(())
     }
+}
+
+/// Writes an event's body and number and what authorises it, and remembers it. To be called after its auth events were
+/// written.
+pub(super) async fn store(
+    tx: &Tx,
+    rooms: &Rooms,
+    room: &RoomId,
+    event: Event,
+) -> millrace_store::Result<Arc<Event>> {
+    let event = Arc::new(event);
+    rooms.events.insert(&event);
+    tx.put(&EVENTS, room, event.number, &event.pdu.json().to_string());
+    tx.put(&EVENT_NUMBERS, room, &event.pdu.event_id, &event.number);
+    rooms.links.write(tx, room, &event).await?;
+    Ok(event)
 }
 
 /// The header of an event that has a place in the timeline.

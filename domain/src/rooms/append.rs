@@ -17,12 +17,11 @@ use millrace_store::{
 };
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomVersionId,
-    UserId,
-    events::{StateEventType, TimelineEventType},
+    UserId, events::TimelineEventType,
 };
 
 use super::{
-    Event, RoomTx, accept::Followed, events::LoadError, resolve::ResolveStateError,
+    Event, RoomTx, accept::Followed, events::LoadError, judge::look_up, resolve::ResolveStateError,
     states::StateError,
 };
 
@@ -226,19 +225,15 @@ impl RoomTx<'_> {
     async fn check(&self, pdu: &Pdu, auth_events: &[Arc<Event>]) -> Result<(), AppendError> {
         if pdu.kind == TimelineEventType::RoomCreate {
             // Which create events there can be, and that there is one only, is told by no state.
-            auth::check_auth_events(pdu, self.rules, |_| None)?;
+            auth::check_auth_events(pdu, self.rules, |_| None::<&Pdu>)?;
         }
         // The create event is looked at also where it is not among the auth events (version 12).
         let create = match self.head.create {
             0 => None,
             _ => Some(self.create_event().await?),
         };
-        let known = || auth_events.iter().chain(&create);
-        auth::check(pdu, self.rules, |kind: &StateEventType, key| {
-            let kind = TimelineEventType::from(kind.to_string());
-            let found = known().find(|event| event.pdu.is_state_of(&kind, key))?;
-            Some(Arc::new(found.pdu.clone()))
-        })?;
+        let known = || auth_events.iter().chain(&create).map(|event| &event.pdu);
+        auth::check(pdu, self.rules, |kind, key| look_up(known(), kind, key))?;
         Ok(())
     }
 }

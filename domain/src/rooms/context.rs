@@ -5,7 +5,7 @@ use millrace_store::{Read, state_tree::StateRoot, tables::TIMELINE};
 use ruma::{EventId, api::Direction};
 
 use super::{
-    history::{self, HistoryError, Walk},
+    history::{self, Gaps, HistoryError, Walk},
     view::{ReadError, RoomView, Seen},
 };
 
@@ -50,7 +50,7 @@ pub async fn context(
     let event = event.ok_or_else(|| HistoryError::UnknownEvent(event_id.to_owned()))?;
     let here = event.index();
     let walk = |direction: Direction, (low, high): (TimelineIndex, TimelineIndex), limit| {
-        Walk { low, high, direction, limit }.run(view, filter)
+        Walk { low, high, direction, limit, gaps: Gaps::StopAt }.run(view, filter)
     };
     let (past, now) = (
         PageToken::after(here).index,

@@ -54,6 +54,11 @@ impl Graph {
         self.events.get(id).cloned()
     }
 
+    pub fn version(&self) -> RoomVersionId {
+        let create: Value = self.events[&self.order[0]].content_as().unwrap();
+        create["room_version"].as_str().unwrap().try_into().unwrap()
+    }
+
     pub fn after(&self, id: &EventId) -> StateMap {
         let mut state = self.before[id].clone();
         let event = &self.events[id];

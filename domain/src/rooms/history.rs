@@ -10,6 +10,7 @@ use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, api::Direction};
 
 use super::{
     Rooms,
+    gap::{self, Gap},
     view::{ReadError, RoomView, Seen, Viewer},
 };
 
@@ -80,6 +81,15 @@ pub async fn event(
     Ok(view.render_one(&seen, millrace_model::client_event::RoomIdField::Present).await?)
 }
 
+/// What a walk back in time does at a gap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gaps {
+    /// It goes no further, and says so.
+    StopAt,
+    /// It goes on with what lies beyond.
+    Pass,
+}
+
 /// Which part of a timeline is wanted.
 #[derive(Debug, Clone)]
 pub struct PageRequest<'a> {
@@ -93,6 +103,8 @@ pub struct PageRequest<'a> {
     pub limit: usize,
     /// Which events.
     pub filter: &'a EventFilter,
+    /// Whether to go on beyond gaps.
+    pub gaps: Gaps,
 }
 
 /// A part of a timeline.
@@ -106,6 +118,9 @@ pub struct Page {
     pub events: Vec<Seen>,
     /// The room's state after the newest of them.
     pub newest: Option<StateRoot>,
+    /// The gap at which it ended, where it is to stop at gaps: once that is filled
+    /// ([`super::gap::fill`]), the same request gives more.
+    pub gap: Option<Gap>,
 }
 
 /// Reads one page of the timeline.
@@ -120,7 +135,7 @@ pub async fn page(view: &RoomView<'_>, request: &PageRequest<'_>) -> Result<Page
     };
     let high = high.map_or(end, |high| high.min(end));
     let limit = if request.filter.admits_room(view.room_id) { request.limit } else { 0 };
-    let walk = Walk { low, high, direction: request.direction, limit };
+    let walk = Walk { low, high, direction: request.direction, limit, gaps: request.gaps };
     let walked = walk.run(view, request.filter).await?;
     let start = match request.direction {
         Direction::Forward => low,
@@ -135,6 +150,7 @@ pub async fn page(view: &RoomView<'_>, request: &PageRequest<'_>) -> Result<Page
         end: walked.next.map(PageToken::before),
         newest: newest.map(|row| row.after),
         events: walked.events,
+        gap: walked.gap,
     })
 }
 
@@ -154,6 +170,8 @@ pub(super) struct Walk {
     pub high: TimelineIndex,
     pub direction: Direction,
     pub limit: usize,
+    /// Of no matter to a walk forward.
+    pub gaps: Gaps,
 }
 
 /// What a walk met.
@@ -164,6 +182,8 @@ pub(super) struct Walked {
     pub rows: Vec<TimelineRow>,
     /// The point at which there is more.
     pub next: Option<TimelineIndex>,
+    /// The gap at which it ended.
+    pub gap: Option<Gap>,
 }
 
 impl Walk {
@@ -176,12 +196,44 @@ impl Walk {
         if self.limit == 0 {
             return Ok(walked);
         }
+        let gap = self.stop_at_gap(view).await?;
+        self.walk(view, filter, &mut walked).await?;
+        if let (None, Some(gap)) = (walked.next, gap) {
+            walked.next = Some(TimelineIndex { n: gap.n, k: gap.filled_to });
+            walked.gap = Some(gap);
+        }
+        Ok(walked)
+    }
+
+    /// Ends the walk at the nearest gap before its end.
+    async fn stop_at_gap(&mut self, view: &RoomView<'_>) -> Result<Option<Gap>, ReadError> {
+        if self.direction == Direction::Forward || self.gaps == Gaps::Pass {
+            return Ok(None);
+        }
+        let high = (self.high.n, self.high.k);
+        let Some(gap) = gap::before(view.snapshot, view.room_id, high).await? else {
+            return Ok(None);
+        };
+        let begin = TimelineIndex { n: gap.n, k: i32::MIN };
+        if begin < self.low {
+            return Ok(None);
+        }
+        self.low = begin;
+        Ok(Some(gap))
+    }
+
+    async fn walk(
+        &mut self,
+        view: &RoomView<'_>,
+        filter: &EventFilter,
+        walked: &mut Walked,
+    ) -> Result<(), ReadError> {
         let (mut batch, mut rows_left) = (self.limit + 1, ROWS_MAX);
         while self.low < self.high && rows_left > 0 {
             batch = batch.min(BATCH_MAX);
             let rows = self.rows(view, batch).await?;
             rows_left = rows_left.saturating_sub(rows.len());
-            let Some(((n, k), _)) = rows.last() else { return Ok(walked) };
+            let Some(((n, k), _)) = rows.last() else { return Ok(()) };
             let last = TimelineIndex { n: *n, k: *k };
             for seen in view.look_at_rows(&rows).await? {
                 if !filter.admits_in_room(&seen.event.pdu) {
@@ -190,7 +242,7 @@ impl Walk {
                 if walked.events.len() == self.limit {
                     // One more than wanted: there is more after the last one taken.
                     walked.next = walked.events.last().map(|taken| self.past(taken.index()));
-                    return Ok(walked);
+                    return Ok(());
                 }
                 let row = rows.iter().find(|(_, row)| row.event == seen.event.number);
                 walked.rows.extend(row.map(|(_, row)| *row));
@@ -201,7 +253,7 @@ impl Walk {
                 Direction::Backward => self.high = last,
             }
             if rows.len() < batch {
-                return Ok(walked);
+                return Ok(());
             }
             batch *= 4;
         }
@@ -210,7 +262,7 @@ impl Walk {
             Direction::Backward => self.high,
         };
         walked.next = (self.low < self.high).then_some(next);
-        Ok(walked)
+        Ok(())
     }
 
     /// The point past an event in this direction.
@@ -307,8 +359,9 @@ mod tests {
             let before = PageToken::after(TimelineIndex::live(n - 1)).index;
             assert_eq!(point(&view, token).await.unwrap(), before);
             let filter = &EventFilter::default();
-            let (direction, limit) = (Direction::Forward, 1);
-            let request = PageRequest { from: Some(before), to: None, direction, limit, filter };
+            let (direction, limit, gaps) = (Direction::Forward, 1, Gaps::Pass);
+            let request =
+                PageRequest { from: Some(before), to: None, direction, limit, filter, gaps };
             let page = page(&view, &request).await.unwrap();
             assert_eq!(page.events[0].index(), TimelineIndex::live(n));
         }
@@ -327,8 +380,8 @@ mod tests {
         let snapshot = room.rooms.env.store.snapshot();
         let view = open(&room.rooms, &snapshot, &room.id, &viewer).await.unwrap();
         let filter = &EventFilter::default();
-        let (direction, limit) = (Direction::Backward, 1);
-        let request = PageRequest { from: None, to: None, direction, limit, filter };
+        let (direction, limit, gaps) = (Direction::Backward, 1, Gaps::Pass);
+        let request = PageRequest { from: None, to: None, direction, limit, filter, gaps };
         let page = page(&view, &request).await.unwrap();
         assert_eq!(page.events[0].event.pdu.event_id, join);
     }

@@ -29,25 +29,23 @@ pub(super) enum Verdict {
 /// among them in room version 12.
 pub(super) fn check_by_auth_events(
     pdu: &Pdu,
-    auth_events: &[Arc<Event>],
-    create: Option<&Arc<Event>>,
+    auth_events: &[&Pdu],
+    create: Option<&Pdu>,
     rules: &RoomVersionRules,
 ) -> Result<(), Refused> {
-    let known = || auth_events.iter().chain(create);
-    auth::check_auth_events(pdu, rules, |id| {
-        known().find(|event| event.pdu.event_id == *id).map(|event| Arc::new(event.pdu.clone()))
-    })?;
+    let known = || auth_events.iter().copied().chain(create);
+    auth::check_auth_events(pdu, rules, |id| known().find(|event| event.event_id == *id))?;
     auth::check(pdu, rules, |kind, key| look_up(known(), kind, key))
 }
 
-fn look_up<'a>(
-    mut known: impl Iterator<Item = &'a Arc<Event>>,
+/// The event that sets a place of the state.
+pub(super) fn look_up<'a>(
+    mut known: impl Iterator<Item = &'a Pdu>,
     kind: &StateEventType,
     key: &str,
-) -> Option<Arc<Pdu>> {
+) -> Option<&'a Pdu> {
     let kind = TimelineEventType::from(kind.to_string());
-    let found = known.find(|event| event.pdu.is_state_of(&kind, key))?;
-    Some(Arc::new(found.pdu.clone()))
+    known.find(|event| event.is_state_of(&kind, key))
 }
 
 impl RoomTx<'_> {
@@ -63,7 +61,8 @@ impl RoomTx<'_> {
             return Ok(Verdict::Rejected(Refused(reason)));
         }
         let create = self.create_event().await?;
-        if let Err(refused) = check_by_auth_events(pdu, auth_events, Some(&create), self.rules) {
+        let cited: Vec<&Pdu> = auth_events.iter().map(|event| &event.pdu).collect();
+        if let Err(refused) = check_by_auth_events(pdu, &cited, Some(&create.pdu), self.rules) {
             return Ok(Verdict::Rejected(refused));
         }
         if let Err(refused) = self.check_at(pdu, before, auth_events).await? {
@@ -90,7 +89,8 @@ impl RoomTx<'_> {
             let reason = "only the room's first event follows nothing".to_owned();
             return Ok(Verdict::Rejected(Refused(reason)));
         }
-        if let Err(refused) = check_by_auth_events(pdu, auth_events, Some(&create), self.rules) {
+        let cited: Vec<&Pdu> = auth_events.iter().map(|event| &event.pdu).collect();
+        if let Err(refused) = check_by_auth_events(pdu, &cited, Some(&create.pdu), self.rules) {
             return Ok(Verdict::Rejected(refused));
         }
         if is_first {
@@ -132,7 +132,9 @@ impl RoomTx<'_> {
         }
         let (events, version) = (&self.rooms.events, &self.head.version);
         let state = events.load(self.tx, &self.room_id, version, &numbers).await?;
-        Ok(auth::check(pdu, self.rules, |kind, key| look_up(state.iter(), kind, key)))
+        Ok(auth::check(pdu, self.rules, |kind, key| {
+            look_up(state.iter().map(|event| &event.pdu), kind, key)
+        }))
     }
 
     /// An event's auth events, all of which must be stored.

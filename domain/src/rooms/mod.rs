@@ -22,6 +22,7 @@ pub mod gap;
 mod guests;
 pub mod hierarchy;
 pub mod history;
+pub mod import;
 pub mod invite;
 pub mod join;
 mod judge;
@@ -32,6 +33,7 @@ pub mod leave;
 pub mod members;
 pub mod membership;
 pub mod new_room;
+pub mod outliers;
 pub mod outside;
 pub mod profile;
 mod queue;
@@ -86,6 +88,8 @@ pub struct Rooms {
     pub events: Events,
     /// Trees of room state.
     pub states: States,
+    /// The rooms that are being taken over.
+    pub imports: import::Imports,
     lazy_states: Arc<lazy_state::LazyStates>,
     /// What authorises state events.
     pub links: Links,
@@ -117,6 +121,7 @@ impl Rooms {
         let states = States::open(&env, caches.state_bytes).await?;
         let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
         let (links, resolutions) = (Links::default(), Resolutions::default());
-        Ok(Self { env, events, states, links, resolutions, lazy_states })
+        let imports = import::Imports::default();
+        Ok(Self { env, events, states, links, resolutions, lazy_states, imports })
     }
 }

@@ -35,6 +35,11 @@ impl Numbers {
         }
         Ok(Self { drawn })
     }
+
+    /// The numbers themselves.
+    pub(super) fn take(self) -> Vec<u64> {
+        self.drawn
+    }
 }
 
 /// A room, open for reading and for appending events, within one transaction.
@@ -82,23 +87,12 @@ impl<'a> RoomTx<'a> {
         version: RoomVersionId,
         numbers: &Numbers,
     ) -> Result<Self, AppendError> {
-        let head = RoomHead {
-            version,
-            create: 0,
-            last: 0,
-            extremities: Vec::new(),
-            root: StateRoot::EMPTY,
-            joined: 0,
-            joined_here: 0,
-            invited: 0,
-            amended: 0,
-            outbox: 0,
-            remote_servers: 0,
-        };
+        let head = RoomHead::new(version);
         Self::with_head(tx, rooms, room_id, head, numbers)
     }
 
-    fn with_head(
+    /// A room with a head that is known.
+    pub(super) fn with_head(
         tx: &'a Tx,
         rooms: &'a Rooms,
         room_id: OwnedRoomId,

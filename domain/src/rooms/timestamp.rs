@@ -5,7 +5,7 @@ use millrace_store::{Read, tables::TIMELINE};
 use ruma::{MilliSecondsSinceUnixEpoch, api::Direction};
 
 use super::{
-    history::{self, HistoryError, Walk},
+    history::{self, Gaps, HistoryError, Walk},
     view::{ReadError, RoomView, Seen},
 };
 
@@ -33,15 +33,21 @@ pub async fn closest(
         Direction::Backward => n.saturating_add(NEIGHBOURS),
     };
     let end = millrace_model::PageToken::after(end).index;
+    let gaps = Gaps::Pass;
     let mut walk = match direction {
-        Direction::Forward => {
-            Walk { low: TimelineIndex { n: begin, k: i32::MIN }, high: end, direction, limit: PAGE }
-        }
+        Direction::Forward => Walk {
+            low: TimelineIndex { n: begin, k: i32::MIN },
+            high: end,
+            direction,
+            limit: PAGE,
+            gaps,
+        },
         Direction::Backward => Walk {
             low: TimelineIndex::MIN,
             high: TimelineIndex { n: begin, k: 0 }.min(end),
             direction,
             limit: PAGE,
+            gaps,
         },
     };
     for _ in 0..PAGES_MAX {
@@ -60,8 +66,8 @@ pub async fn closest(
         }
         let next = walked.next.ok_or(HistoryError::NoEvent)?;
         walk = match direction {
-            Direction::Forward => Walk { low: next, high, direction, limit: PAGE },
-            Direction::Backward => Walk { low, high: next, direction, limit: PAGE },
+            Direction::Forward => Walk { low: next, high, direction, limit: PAGE, gaps },
+            Direction::Backward => Walk { low, high: next, direction, limit: PAGE, gaps },
         };
     }
     Err(HistoryError::NoEvent)

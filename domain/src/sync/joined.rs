@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use millrace_store::{
-    Change, Read, Scan, View,
+    Change, Read, View,
     rows::{receipt::UnreadCount, room::RoomHead},
     state_tree::StateRoot,
     tables::{CURRENT_STATE, TIMELINE},
@@ -180,10 +180,16 @@ impl JoinedStep<'_> {
             true => None,
             false => Some(root_before(step, self.room, news.first_new).await?),
         };
-        let new = if request.state_after { self.view.head.root } else { timeline.state_before };
+        let new = match old {
+            _ if request.state_after => self.view.head.root,
+            // All that is new is in the timeline.
+            Some(old) if !timeline.limited => old,
+            _ => timeline.state_before,
+        };
         let Some(lazy_step) = &step.lazy else {
             let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy: None };
-            return state::read(&step.syncs.rooms, &self.view, &wanted).await;
+            let state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
+            return self.with_turned_over(state, new, timeline).await;
         };
         let renewed = news.whole || timeline.limited;
         let known = (!renewed && !request.filter.redundant_members).then_some(&*lazy_step.known);
@@ -191,10 +197,36 @@ impl JoinedStep<'_> {
         let lazy = Some(Lazy { members: senders.chain([request.user.clone()]).collect(), known });
         let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy };
         let state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
+        let state = self.with_turned_over(state, new, timeline).await?;
         let told = state.iter().chain(&timeline.events);
         let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
         let afresh = if renewed { Afresh::Yes } else { Afresh::No };
         lazy_step.told.lock().add(self.room, afresh, told.map(|seen| seen.event.number));
+        Ok(state)
+    }
+
+    /// Adds what the timeline does not show, though it made it so: where a room has forks, an event
+    /// that joins them may turn over state that none of the events shown sets.
+    async fn with_turned_over(
+        &self,
+        mut state: Vec<Seen>,
+        start: StateRoot,
+        timeline: &Timeline,
+    ) -> Result<Vec<Seen>, SyncError> {
+        let begins_elsewhere = !timeline.limited && timeline.state_before != start;
+        if !timeline.forked && (!begins_elsewhere || self.step.request.state_after) {
+            return Ok(state);
+        }
+        let (snapshot, now) = (&self.step.snapshot, self.view.head.root);
+        let states = &self.step.syncs.rooms.states;
+        let changes = states.diff(snapshot, self.room, start, now).await?;
+        let told: BTreeSet<u64> =
+            state.iter().chain(&timeline.events).map(|seen| seen.event.number).collect();
+        let turned = changes.into_iter().filter_map(|change| change.new);
+        let turned: Vec<u64> = turned.filter(|number| !told.contains(number)).collect();
+        let filter = &self.step.request.filter.state;
+        let turned = self.view.state_events(&turned).await?.into_iter();
+        state.extend(turned.filter(|seen| filter.admits_in_room(&seen.event.pdu)));
         Ok(state)
     }
 
@@ -270,8 +302,6 @@ pub(super) async fn root_before(
     room: &RoomId,
     n: i64,
 ) -> Result<StateRoot, SyncError> {
-    let scan = Scan::all().before((n, i32::MIN)).reverse().limit(8);
-    let rows = step.snapshot.scan(&TIMELINE, room, scan).await?;
-    let live = rows.iter().find(|((_, k), _)| *k == 0);
-    Ok(live.map_or(StateRoot::EMPTY, |(_, row)| row.after))
+    let row = step.snapshot.get(&TIMELINE, room, (n - 1, 0)).await?;
+    Ok(row.map_or(StateRoot::EMPTY, |row| row.after))
 }

@@ -8,7 +8,7 @@ use millrace_store::{
 use super::{Step, SyncError};
 use crate::{
     json::Object,
-    rooms::{RoomView, Seen},
+    rooms::{RoomView, Seen, gap},
 };
 
 /// So many rows are looked through at most for events that a filter admits.
@@ -36,6 +36,8 @@ pub struct Timeline {
     pub start: (i64, i32),
     /// The room's state before the first of these; where there are none, after the last event.
     pub state_before: StateRoot,
+    /// Whether the state between some of them changed by more than they say, as forks were joined.
+    pub forked: bool,
 }
 
 /// Reads the newest visible events of `wanted`.
@@ -48,13 +50,15 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
         limited: false,
         start: (wanted.last + 1, i32::MIN),
         state_before: view.head.root,
+        forked: false,
     };
     let mut looked_at = 0;
+    let (oldest, cut) = beginning(view, wanted).await?;
     loop {
         let missing = wanted.limit.saturating_sub(timeline.events.len());
         // At least two: `clamp` would panic where less is left than that.
         let batch = (missing + 1).min(LOOKED_AT_MAX - looked_at).max(2);
-        let scan = Scan::all().from((wanted.first_new, i32::MIN)).before(timeline.start);
+        let scan = Scan::all().from(oldest).before(timeline.start);
         let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.reverse().limit(batch)).await?;
         let exhausted = rows.len() < batch;
         looked_at += rows.len();
@@ -63,12 +67,25 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
             break;
         }
         if exhausted || looked_at >= LOOKED_AT_MAX {
-            timeline.limited = !exhausted;
+            timeline.limited = !exhausted || cut;
             break;
         }
     }
     timeline.events.reverse();
     Ok(timeline)
+}
+
+/// The oldest live event that may be told, and whether there are older ones that are wanted: the
+/// timeline begins after the newest gap and what was filled in there, which is no news.
+async fn beginning(
+    view: &RoomView<'_>,
+    wanted: &Wanted<'_>,
+) -> Result<((i64, i32), bool), SyncError> {
+    let gap = gap::before(view.snapshot, view.room_id, (wanted.last, 0)).await?;
+    match gap {
+        Some(gap) if gap.n >= wanted.first_new => Ok(((gap.n, 0), true)),
+        _ => Ok(((wanted.first_new, 0), false)),
+    }
 }
 
 /// Adds a timeline to a room.
@@ -100,7 +117,14 @@ async fn take(
     for (key, row) in rows {
         let seen = visible.next_if(|seen| seen.event.number == row.event);
         let admitted = seen.filter(|seen| wanted.filter.admits_in_room(&seen.event.pdu));
-        if admitted.is_some() && timeline.events.len() == wanted.limit {
+        let is_newest = timeline.start.0 > wanted.last;
+        if !is_newest && row.after != timeline.state_before && key.1 == 0 {
+            timeline.forked = true;
+            timeline.state_before = row.after;
+        }
+        // What was filled in is no news.
+        let enough = admitted.is_some() && timeline.events.len() == wanted.limit;
+        if enough || key.1 != 0 {
             return Ok(Some(true));
         }
         timeline.start = key;

@@ -2,8 +2,6 @@
 //!
 //! The rules are ruma's; here are their types, and the few things ruma leaves to its caller.
 
-use std::sync::Arc;
-
 use ruma::{
     EventId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType},
@@ -42,10 +40,10 @@ pub fn auth_types_for_event(
 ///
 /// # Errors
 /// With the rule that refuses the event.
-pub fn check(
+pub fn check<E: state_res::Event>(
     event: &Pdu,
     rules: &RoomVersionRules,
-    state: impl Fn(&StateEventType, &str) -> Option<Arc<Pdu>>,
+    state: impl Fn(&StateEventType, &str) -> Option<E>,
 ) -> Result<(), Refused> {
     state_res::check_state_dependent_auth_rules(&rules.authorization, event, state).map_err(Refused)
 }
@@ -56,10 +54,10 @@ pub fn check(
 ///
 /// # Errors
 /// With the rule that refuses the event.
-pub fn check_auth_events(
+pub fn check_auth_events<E: state_res::Event>(
     event: &Pdu,
     rules: &RoomVersionRules,
-    event_by_id: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+    event_by_id: impl Fn(&EventId) -> Option<E>,
 ) -> Result<(), Refused> {
     if event.kind == TimelineEventType::RoomCreate {
         check_create(event)?;

@@ -42,6 +42,26 @@ pub struct RoomHead {
     pub remote_servers: u64,
 }
 
+impl RoomHead {
+    /// The head of a room without events.
+    #[must_use]
+    pub const fn new(version: RoomVersionId) -> Self {
+        Self {
+            version,
+            create: 0,
+            last: 0,
+            extremities: Vec::new(),
+            root: StateRoot::EMPTY,
+            joined: 0,
+            joined_here: 0,
+            invited: 0,
+            amended: 0,
+            outbox: 0,
+            remote_servers: 0,
+        }
+    }
+}
+
 /// An end of the room's graph.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extremity {

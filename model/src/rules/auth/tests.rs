@@ -245,7 +245,7 @@ fn a_create_event_is_checked_for_version_creator_and_room() {
         let mut event: Value = serde_json::from_str(TestRoom::new(version).create.json()).unwrap();
         change(&mut event);
         let event = Pdu::parse(&event.to_string(), rules(version)).unwrap();
-        check_auth_events(&event, rules(version), |_| None).is_ok()
+        check_auth_events(&event, rules(version), |_| None::<std::sync::Arc<Pdu>>).is_ok()
     };
     for version in ALL {
         assert!(parse(version, &|_| {}), "v{version}");
