@@ -4,12 +4,13 @@
 DATA ?= ./data
 PORT ?= 8008
 
-.PHONY: help run test lint complement interop bench
+.PHONY: help run test lint fuzz complement interop bench
 
 help:
 	@echo "make run         build a release and start a homeserver in $(DATA)"
 	@echo "make test        all tests: Rust, scripts, real clients"
 	@echo "make lint        formatting, clippy, licences, documentation"
+	@echo "make fuzz        mutated input for the parsers, half a minute"
 	@echo "make complement  the Matrix conformance suite"
 	@echo "make interop     rooms shared with a real Synapse"
 	@echo "make bench       the benchmarks of the store and of sync"
@@ -26,6 +27,10 @@ test:
 lint:
 	@scripts/install-missing lint
 	@scripts/lint
+
+fuzz:
+	@scripts/install-missing test
+	cargo run --locked --package millrace-fuzz -- --seconds 5
 
 complement:
 	@scripts/install-missing test

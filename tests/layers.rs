@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may use.
-const DRAWN: [(&str, &[&str]); 9] = [
+const DRAWN: [(&str, &[&str]); 10] = [
     ("millrace-model", &[]),
     ("millrace-store", &["millrace-model"]),
     ("millrace-domain", &["millrace-store", "millrace-model"]),
@@ -25,6 +25,7 @@ const DRAWN: [(&str, &[&str]); 9] = [
             "millrace-model",
         ],
     ),
+    ("millrace-fuzz", &["millrace-federation", "millrace-model"]),
     (
         TEST_SUPPORT,
         &["millrace", "millrace-federation", "millrace-domain", "millrace-store", "millrace-model"],

@@ -195,6 +195,14 @@ fn hash_matches(object: &CanonicalJsonObject) -> Result<bool, Refusal> {
     Ok(given.is_some_and(|given| given.as_bytes() == actual.as_bytes()))
 }
 
+/// Checks form and limits alone, and that who must sign says so.
+///
+/// # Errors
+/// Where an event is not taken, whoever signed it.
+pub fn check_form(raw: &RawValue, rules: &RoomVersionRules) -> Result<Pdu, Refusal> {
+    read(raw, rules).map(|candidate| candidate.pdu)
+}
+
 /// Checks form and limits.
 fn read(raw: &RawValue, rules: &RoomVersionRules) -> Result<Candidate, Refusal> {
     bounded("event", raw.get().len(), TEXT_BYTES_MAX)?;
