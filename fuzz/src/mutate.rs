@@ -86,8 +86,8 @@ pub fn mutate(input: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     match random.below(9) {
         0 => drop(input.drain(from..to)),
         1 => input.extend_from_within(from..to),
-        2 => splice(input, from, to, random.pick(&TOKENS).as_bytes()),
-        3 => splice(input, from, from, random.pick(&TOKENS).as_bytes()),
+        2 => splice(input, from, to, random.pick::<&str>(&TOKENS).as_bytes()),
+        3 => splice(input, from, from, random.pick::<&str>(&TOKENS).as_bytes()),
         4 if !input.is_empty() => input[from.min(to - 1)] = random.next() as u8,
         5 if !input.is_empty() => input[from.min(to - 1)] ^= 1 << random.below(8),
         6 => {
@@ -153,9 +153,9 @@ fn mutate_tree(tree: &mut Value, others: &[Vec<u8>], random: &mut Random) {
             let old = fields.remove(&key).unwrap_or_default();
             match random.below(3) {
                 0 => {}
-                1 => drop(fields.insert(random.pick(&TOKENS).to_string(), old)),
+                1 => drop(fields.insert(random.pick::<&str>(&TOKENS).to_string(), old)),
                 _ => {
-                    fields.insert(format!("{key}{}", random.pick(&TOKENS)), old.clone());
+                    fields.insert(format!("{key}{}", random.pick::<&str>(&TOKENS)), old.clone());
                     fields.insert(key, old);
                 }
             }
@@ -167,7 +167,7 @@ fn mutate_tree(tree: &mut Value, others: &[Vec<u8>], random: &mut Random) {
         }
         Value::String(text) if random.once_in(2) => {
             let at = text.floor_char_boundary(random.below(text.len() + 1));
-            let piece = random.pick(&TOKENS);
+            let piece = random.pick::<&str>(&TOKENS);
             let times = if random.once_in(8) { 1 << random.below(13) } else { 1 };
             text.insert_str(at, &piece.repeat(times));
         }
@@ -176,7 +176,7 @@ fn mutate_tree(tree: &mut Value, others: &[Vec<u8>], random: &mut Random) {
 }
 
 fn other_value(others: &[Vec<u8>], random: &mut Random) -> Value {
-    let text = random.pick(&VALUES);
+    let text = random.pick::<&str>(&VALUES);
     if random.once_in(3)
         && let Ok(Value::Object(fields)) = serde_json::from_slice(random.pick::<Vec<u8>>(others))
         && let Some(field) = fields.values().nth(random.below(fields.len()))

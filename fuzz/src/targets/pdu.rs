@@ -113,8 +113,8 @@ fn use_event(pdu: &Pdu, rules: &RoomVersionRules) {
         let shown = ClientForm::new(event, rules).render(Some("{\"age\":1}"), RoomIdField::Present);
         serde_json::from_str::<Value>(shown.get()).expect("clients are sent JSON");
     }
-    let _ = auth::check_auth_events(pdu, rules, |_| None);
-    let _ = auth::check(pdu, rules, |_, _| None);
+    let _ = auth::check_auth_events(pdu, rules, |_| None::<Arc<Pdu>>);
+    let _ = auth::check(pdu, rules, |_, _| None::<Arc<Pdu>>);
     // The event in every place that the rules may look at.
     let event = Arc::new(pdu.clone());
     let _ = auth::check(pdu, rules, |_, _| Some(Arc::clone(&event)));
