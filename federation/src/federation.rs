@@ -9,6 +9,7 @@ use crate::{
     destinations::Destinations,
     hierarchy::ToldSpaces,
     keyring::{Keyring, OldKey},
+    membership::Handshakes,
     peers::Peers,
     transport::Transport,
 };
@@ -29,6 +30,8 @@ pub struct FederationParts {
     pub peers: Peers,
     /// Keys of other servers, to check what they say.
     pub keyring: Keyring,
+    /// Rooms that users of ours are getting into.
+    pub(crate) handshakes: Handshakes,
     /// What others have told of their spaces.
     pub(crate) spaces: ToldSpaces,
 }
@@ -66,6 +69,7 @@ impl Federation {
             rooms,
             peers,
             keyring,
+            handshakes: Handshakes::default(),
             spaces: ToldSpaces::default(),
         })))
     }

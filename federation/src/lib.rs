@@ -16,6 +16,7 @@ pub mod http;
 pub mod inbound;
 pub mod internet;
 pub mod keyring;
+pub mod membership;
 pub mod outbound;
 pub mod peers;
 pub mod profiles;

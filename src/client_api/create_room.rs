@@ -11,6 +11,7 @@ use millrace_domain::{
         upgrade::{self, Upgrade},
     },
 };
+use millrace_federation::{Federation, membership::invite};
 use millrace_model::json::canonical_object;
 use ruma::{
     CanonicalJsonObject, RoomVersionId,
@@ -53,7 +54,7 @@ pub(crate) fn routes() -> Router<App> {
 /// `POST /_matrix/client/v3/createRoom`
 #[tracing::instrument(name = "client.rooms.create", skip_all)]
 async fn create_room(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     State(policy): State<Arc<RoomPolicy>>,
     limits: UserLimits,
     requester: Requester,
@@ -61,7 +62,9 @@ async fn create_room(
 ) -> Result<Matrix<Response>, ApiError> {
     limits.check(EndpointClass::CreateRoom, &requester.user)?;
     let new = new_room(request, requester, &policy)?;
-    let room_id = create::create(&rooms, &new).await?;
+    let room_id = create::create(&federation.rooms, &new).await?;
+    let direct = new.direct;
+    invite::invite_others(&federation, &room_id, &new.creator, (new.invite, direct)).await;
     Ok(Matrix(Response::new(room_id)))
 }
 

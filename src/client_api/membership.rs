@@ -6,11 +6,24 @@ use std::sync::Arc;
 use axum::{Router, extract::State};
 use millrace_domain::{
     accounts::Requester,
-    rooms::{aliases, ban, forget, invite, join, kick, knock, leave, membership::Guest},
+    rooms::{
+        ban, forget,
+        invite::Invitation,
+        kick,
+        membership::{Direct, Guest},
+    },
     typing::Typing,
 };
+use millrace_federation::{
+    Federation, directory,
+    membership::{
+        invite,
+        join::{self, Join},
+        knock, leave,
+    },
+};
 use ruma::{
-    OwnedRoomId, OwnedRoomOrAliasId,
+    OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName,
     api::{
         client::{
             knock::knock_room,
@@ -48,19 +61,21 @@ pub(super) fn guest(requester: &Requester) -> Guest {
     if requester.is_guest { Guest::Yes } else { Guest::No }
 }
 
-/// The room that an ID or alias names.
-pub(super) async fn resolve(
-    rooms: &RoomsPart,
+/// The room that an ID or alias names, and servers that may be in it: those that the client names,
+/// and those that the alias's server does.
+async fn resolve(
+    federation: &Federation,
     name: OwnedRoomOrAliasId,
-) -> Result<OwnedRoomId, ApiError> {
+    mut via: Vec<OwnedServerName>,
+) -> Result<(OwnedRoomId, Vec<OwnedServerName>), ApiError> {
     let alias = match OwnedRoomId::try_from(name) {
-        Ok(room) => return Ok(room),
+        Ok(room) => return Ok((room, via)),
         Err(alias) => alias,
     };
-    let found = aliases::resolve(rooms, &alias).await.map_err(ApiError::internal)?;
-    found
-        .map(|alias| alias.room)
-        .ok_or_else(|| unknown_room(format_args!("No room is named {alias}")))
+    let found = directory::resolve_alias(federation, &alias).await?;
+    let found = found.ok_or_else(|| unknown_room(format_args!("No room is named {alias}")))?;
+    via.extend(found.servers);
+    Ok((found.room, via))
 }
 
 /// Third-party invites are made and kept by identity servers, which this server does not ask.
@@ -74,58 +89,63 @@ fn refuse_third_party<T>(signed: Option<&T>) -> Result<(), ApiError> {
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 #[tracing::instrument(name = "client.rooms.join", skip_all, fields(room = %request.room_id))]
 async fn join_by_id(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     limits: UserLimits,
     requester: Requester,
     Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
     refuse_third_party(request.third_party_signed.as_ref())?;
-    let room = request.room_id;
-    join::join_with(&rooms, &room, &requester.user, guest(&requester), &body).await?;
+    let (room, guest) = (request.room_id, guest(&requester));
+    let join =
+        Join { room: room.clone(), user: requester.user, guest, via: Vec::new(), content: body };
+    join::join(&federation, join).await?;
     Ok(Matrix(join_room_by_id::v3::Response::new(room)))
 }
 
 /// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
 #[tracing::instrument(name = "client.rooms.join_named", skip_all)]
 async fn join_by_id_or_alias(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     limits: UserLimits,
     requester: Requester,
     Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id_or_alias::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
     refuse_third_party(request.third_party_signed.as_ref())?;
-    let room = resolve(&rooms, request.room_id_or_alias).await?;
-    join::join_with(&rooms, &room, &requester.user, guest(&requester), &body).await?;
+    let (room, via) = resolve(&federation, request.room_id_or_alias, request.via).await?;
+    let guest = guest(&requester);
+    let join = Join { room: room.clone(), user: requester.user, guest, via, content: body };
+    join::join(&federation, join).await?;
     Ok(Matrix(join_room_by_id_or_alias::v3::Response::new(room)))
 }
 
 /// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
 #[tracing::instrument(name = "client.rooms.knock", skip_all)]
 async fn knock_on(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<knock_room::v3::Request>,
 ) -> Result<Matrix<knock_room::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
-    let room = resolve(&rooms, request.room_id_or_alias).await?;
-    knock::knock(&rooms, &room, &requester.user, request.reason.as_deref()).await?;
+    let (room, via) = resolve(&federation, request.room_id_or_alias, request.via).await?;
+    let reason = request.reason.as_deref();
+    knock::knock(&federation, (&room, &requester.user), reason, &via).await?;
     Ok(Matrix(knock_room::v3::Response::new(room)))
 }
 
 /// `POST /_matrix/client/v3/rooms/{roomId}/leave`
 #[tracing::instrument(name = "client.rooms.leave", skip_all, fields(room = %request.room_id))]
 async fn leave_room(
-    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
+    (State(federation), State(typing)): (State<Federation>, State<Arc<Typing>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<leave_room::v3::Request>,
 ) -> Result<Matrix<leave_room::v3::Response>, ApiError> {
     limits.check(EndpointClass::Other, &requester.user)?;
     let (user, reason) = (&requester.user, request.reason.as_deref());
-    leave::leave(&rooms, &request.room_id, user, reason).await?;
+    leave::leave(&federation, &request.room_id, user, reason).await?;
     typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(leave_room::v3::Response::new()))
 }
@@ -146,7 +166,7 @@ async fn forget_room(
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
 #[tracing::instrument(name = "client.rooms.invite", skip_all, fields(room = %request.room_id))]
 async fn invite_user(
-    State(rooms): State<RoomsPart>,
+    State(federation): State<Federation>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<invite_user::v3::Request>,
@@ -157,7 +177,15 @@ async fn invite_user(
         return Err(ApiError::bad_request(ErrorKind::ThreepidDenied, message));
     };
     let (user, reason) = (&requester.user, invited.reason.as_deref());
-    invite::invite(&rooms, &request.room_id, user, &invited.user_id, reason).await?;
+    let invitation = Invitation {
+        room: &request.room_id,
+        sender: user,
+        invited: &invited.user_id,
+        direct: Direct::No,
+        reason,
+        content: None,
+    };
+    invite::invite(&federation, &invitation).await?;
     Ok(Matrix(invite_user::v3::Response::new()))
 }
 

@@ -17,6 +17,7 @@ pub mod error;
 pub mod extract;
 mod filters;
 mod guest_access;
+mod handshake_errors;
 mod history;
 mod json;
 pub mod limits;

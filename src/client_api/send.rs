@@ -12,15 +12,18 @@ use millrace_domain::{
     presence::Presence,
     rooms::{
         Draft,
+        invite::Invitation,
+        membership::{Direct, MembershipError},
         redact::{self, Redaction},
         send::{self, TransactionKey},
-        set_state::{self, NewState},
+        set_state::{self, NewState, SetStateError},
     },
     typing::Typing,
 };
+use millrace_federation::{Federation, membership::invite};
 use millrace_model::json::canonical_object;
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, TransactionId,
+    CanonicalJsonObject, OwnedEventId, RoomId, TransactionId,
     api::{
         client::{message::send_message_event, redact::redact_event, state::send_state_event},
         error::ErrorKind,
@@ -96,7 +99,7 @@ fn redaction_of(
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
 #[tracing::instrument(name = "client.state.send", skip_all, fields(room = %request.room_id))]
 async fn send_state(
-    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
+    (State(federation), State(typing)): (State<Federation>, State<Arc<Typing>>),
     RawQuery(query): RawQuery,
     limits: UserLimits,
     requester: Requester,
@@ -111,9 +114,31 @@ async fn send_state(
         state_key: request.state_key,
         content: canonical_object(request.body.json().get())?,
     };
-    let sent = set_state::set_state(&rooms, &request.room_id, &new).await?;
+    let sent = set_or_invite(&federation, &request.room_id, &new).await?;
     typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(send_state_event::v3::Response::new(sent)))
+}
+
+/// Sets state. The invitation of another server's user is signed by that server first.
+async fn set_or_invite(
+    federation: &Federation,
+    room: &RoomId,
+    new: &NewState,
+) -> Result<OwnedEventId, ApiError> {
+    let set = set_state::set_state(&federation.rooms, room, new).await;
+    let Err(SetStateError::Membership(MembershipError::OtherServer(invited))) = &set else {
+        return Ok(set?);
+    };
+    let invitation = Invitation {
+        room,
+        sender: &new.sender,
+        invited,
+        direct: Direct::No,
+        reason: None,
+        content: Some(&new.content),
+    };
+    let sent = invite::invite(federation, &invitation).await?;
+    sent.ok_or_else(|| SetStateError::NoMembership.into())
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}`

@@ -4,8 +4,11 @@
 pub(crate) mod authenticate;
 mod directory;
 mod keys;
+mod membership;
+mod membership_errors;
 mod openid;
 mod profiles;
+mod requests;
 mod spaces;
 mod transactions;
 mod version;
@@ -19,6 +22,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .merge(directory::routes())
         .merge(keys::routes())
+        .merge(membership::routes())
         .merge(openid::routes())
         .merge(profiles::routes())
         .merge(spaces::routes())

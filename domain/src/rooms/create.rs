@@ -155,7 +155,8 @@ impl From<AppendError> for CreateError {
     }
 }
 
-/// Creates a room with all its first events in one transaction, and returns its ID.
+/// Creates a room with all its first events in one transaction, and returns its ID. The invitations
+/// of other servers' users are left to the caller, since their servers have to be asked.
 ///
 /// # Errors
 /// Where the room cannot be made as asked; then nothing is.
@@ -263,7 +264,8 @@ impl<'a> Plan<'a> {
         let sender = &self.new.creator;
         let change = Change::of(sender, invited, action, None);
         match change.apply(room).await {
-            Ok(_) => Ok(()),
+            // Who belongs to another server is invited by its help, once the room is there.
+            Ok(_) | Err(MembershipError::OtherServer(_)) => Ok(()),
             Err(MembershipError::Append(error)) => Err(error.into()),
             Err(error) => Err(CreateError::Invite(error)),
         }
