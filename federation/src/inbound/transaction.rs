@@ -19,6 +19,7 @@ use super::{
     Inbound, answers,
     queue::{self, Push},
 };
+use crate::membership::turned_away;
 
 /// Events in one transaction, at most.
 pub const PDUS_MAX: usize = 50;
@@ -147,12 +148,14 @@ impl Inbound {
         let Some(head) = snapshot.get(&ROOM_HEAD, room, ()).await? else {
             // Of a room whose version is not known, events have no known ID to refuse them by.
             tracing::debug!(%origin, %room, count = pdus.len(), "events of an unknown room");
+            self.hear_outside(origin, room, &pdus).await?;
             return Ok(Share::default());
         };
         let us = &self.env().identity.name;
         let reason = if !server_acl::admits(self.rooms(), snapshot, room, origin).await? {
             Some("the room's server ACL forbids it")
         } else if !servers::is_in_room(snapshot, room, us).await? {
+            self.hear_outside(origin, room, &pdus).await?;
             Some("this server is not in the room")
         } else {
             None
@@ -164,6 +167,19 @@ impl Inbound {
             return Ok(Share { refused, ..Share::default() });
         }
         Ok(self.check_events(origin, room, &head, pdus).await)
+    }
+
+    /// Events of a room that we are not in can say that users of ours are not invited any more.
+    async fn hear_outside(
+        &self,
+        origin: &ServerName,
+        room: &RoomId,
+        pdus: &[Box<RawValue>],
+    ) -> Result<(), AcceptError> {
+        for pdu in pdus {
+            turned_away::hear(&self.federation, origin, room, pdu).await?;
+        }
+        Ok(())
     }
 
     async fn check_events(
