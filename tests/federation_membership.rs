@@ -286,12 +286,16 @@ async fn who_is_banned_does_not_come_in_and_who_is_unbanned_does() {
     assert_eq!(membership(&alice, &room, "@bob:two").await, "join");
 }
 
-/// A room whose members may join `room_version` 10 rooms that name it.
+/// A room that the members of another may join, in which only its creator may invite.
 async fn restricted(client: &Client, version: &str, allowed: &str) -> String {
     let allow = json!([{ "type": "m.room_membership", "room_id": allowed }]);
     let content = json!({ "join_rule": "restricted", "allow": allow });
     let rule = json!({ "type": "m.room.join_rules", "content": content });
-    create(client, json!({ "room_version": version, "initial_state": [rule] })).await
+    let levels = json!({ "invite": 50 });
+    let body = json!({
+        "room_version": version, "initial_state": [rule], "power_level_content_override": levels,
+    });
+    create(client, body).await
 }
 
 #[tokio::test]
@@ -323,7 +327,7 @@ async fn a_restricted_room_is_joined_by_the_help_of_who_can_tell() {
     // Two is in the room and not in the one that it names: it can tell nothing, and may not invite.
     invite(&alice, &room, "@bob:two").await.ok();
     join(&bob, &room, "one").await.ok();
-    join(&carol, &room, "two").await.refused(400, "M_UNABLE_TO_AUTHORIZE_JOIN");
+    join(&carol, &room, "two").await.refused(400, "M_UNABLE_TO_AUTHORISE_JOIN");
     join(&carol, &allowed, "one").await.ok();
     let path = format!("/_matrix/client/v3/join/{room}?via=two&via=one");
     carol.post(&path, json!({})).await.ok();
@@ -343,7 +347,7 @@ async fn a_local_user_joins_a_restricted_room_by_the_help_of_another_server() {
     let path = format!("/_matrix/client/v3/join/{room}");
     carol.post(&path, json!({})).await.ok();
     for client in [&alice, &bob] {
-        assert_eq!(membership(client, &room, "@carol:two").await, "join");
+        assert_eq!(membership(client, &room, "@carol:two").await, "join", "{}", client.user());
     }
 }
 

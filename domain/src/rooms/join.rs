@@ -86,7 +86,7 @@ pub(super) async fn admission(
     let rule = JoinRules::new(rule.as_ref().map(|event| &event.pdu));
     match rule.join(current, &room.rules.authorization) {
         // The creator's first join comes before there are any rules.
-        _ if room.head.last == 1 || *current == MembershipState::Join => Ok(None),
+        _ if room.head.joined == 0 || *current == MembershipState::Join => Ok(None),
         Join::Allowed => Ok(None),
         Join::Refused(refusal) => Err(refusal.into()),
         Join::IfInOneOf(allowed) => {
