@@ -1,7 +1,7 @@
 //! Writing an event that the auth rules allow, be it made here or received: the event, its place in
 //! the timeline, the room's ends and current state, what it relates to and what it redacts.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millrace_model::Pdu;
 use millrace_store::{
@@ -45,13 +45,17 @@ impl RoomTx<'_> {
         let header = EventHeader { replaces, ..placed(&event, before, place) };
         self.write_header(number, header).await?;
         let after = self.state_after(&event, before).await?;
+        let old_roots = self.roots();
         self.follow_ends(&event.pdu.prev_events).await?;
         if followed == Followed::No {
             let event = event.pdu.reference(self.rules)?;
             self.head.extremities.push(Extremity { event, after });
         }
-        let roots: Vec<_> = self.head.extremities.iter().map(|end| end.after).collect();
-        let root = self.resolved(&roots).await?;
+        let roots = self.roots();
+        let root = match roots == old_roots {
+            true => self.head.root,
+            false => self.resolved(&Vec::from_iter(roots)).await?,
+        };
         if before == self.head.root && after == root {
             let change = difference(&event, replaces);
             self.follow(root, change.as_slice()).await?;
@@ -63,6 +67,11 @@ impl RoomTx<'_> {
         let row = TimelineRow { event: number, before, after: self.head.root };
         self.tx.put(&TIMELINE, &self.room_id, place, &row);
         Ok(event)
+    }
+
+    /// The states after the room's ends, each once.
+    fn roots(&self) -> BTreeSet<StateRoot> {
+        self.head.extremities.iter().map(|end| end.after).collect()
     }
 
     /// As [`store`].

@@ -466,7 +466,7 @@ async fn an_event_after_unknown_ones_waits_and_changes_nothing() {
     let received = receive(&world.rooms, &world.graph.room, unjudged(&pdu)).await;
     match received {
         Err(super::ReceiveError::MissingPrevEvents(ids)) => {
-            assert_eq!(ids, [missing.event_id.clone()]);
+            assert_eq!(ids, std::slice::from_ref(&missing.event_id));
         }
         other => panic!("{other:?}"),
     }

@@ -144,7 +144,8 @@ impl RoomTx<'_> {
         let missing: Vec<OwnedEventId> = ids
             .iter()
             .zip(&numbers)
-            .filter_map(|(id, number)| number.is_none().then(|| id.clone()))
+            .filter(|(_, number)| number.is_none())
+            .map(|(id, _)| id.clone())
             .collect();
         if !missing.is_empty() {
             return Err(ReceiveError::MissingAuthEvents(missing));

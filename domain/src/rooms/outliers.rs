@@ -48,7 +48,7 @@ pub async fn store_outliers(
     let snapshot = rooms.env.store.snapshot();
     let ids: Vec<OwnedEventId> = pdus.iter().map(|pdu| pdu.event_id.clone()).collect();
     let new: HashSet<OwnedEventId> = unknown(&snapshot, room, &ids).await?.into_iter().collect();
-    let pdus = pdus.into_iter().filter(|pdu| new.contains(&pdu.event_id)).collect();
+    let pdus: Vec<Pdu> = pdus.into_iter().filter(|pdu| new.contains(&pdu.event_id)).collect();
     let known = load_cited(rooms, (room, version), &pdus).await?;
     let judged = judge(authority_first(pdus), known, rules);
     let mut rest = &judged[..];
@@ -69,7 +69,7 @@ pub async fn store_outliers(
 async fn load_cited(
     rooms: &Rooms,
     (room, version): (&RoomId, &RoomVersionId),
-    pdus: &Vec<Pdu>,
+    pdus: &[Pdu],
 ) -> Result<HashMap<OwnedEventId, Arc<Event>>, ReceiveError> {
     let here: HashSet<&EventId> = pdus.iter().map(|pdu| &*pdu.event_id).collect();
     let mut cited: HashSet<OwnedEventId> =

@@ -1,13 +1,15 @@
 //! Receiving the events of other servers (spec: Server-Server API, Checks performed on receipt of a
 //! PDU; Soft failure; Rejection).
 
+use std::collections::{HashMap, HashSet};
+
 use futures::FutureExt;
 use millrace_model::Pdu;
 use millrace_store::{
-    Read, Tx,
+    Read, Snapshot, Tx,
     rows::room::EventHeader,
     state_tree::{Change, StateRoot},
-    tables::{EVENT_HEADERS, EVENT_NUMBERS},
+    tables::{EVENT_HEADERS, EVENT_NUMBERS, ROOM_HEAD},
 };
 use ruma::{OwnedEventId, OwnedRoomId, RoomId, RoomVersionId};
 
@@ -16,6 +18,7 @@ use super::{
     accept::{Followed, unplaced},
     events,
     judge::Verdict,
+    resolve,
 };
 
 /// What became of an event that was received.
@@ -109,6 +112,7 @@ async fn receive_on(
         Some((_, header)) if !header.outlier => return Ok(Received::Known),
         _ => {}
     }
+    resolve_ahead(rooms, &snapshot, room_id, pdu).await?;
     let numbers = &Numbers::draw(rooms, 1).await?;
     let body = |tx: Tx| {
         async move {
@@ -123,6 +127,25 @@ async fn receive_on(
         .boxed()
     };
     rooms.env.store.transact_in(room_id, body).await
+}
+
+/// Resolves the ends that an event joins before the transaction, which then finds it remembered.
+async fn resolve_ahead(
+    rooms: &Rooms,
+    snapshot: &Snapshot,
+    room: &RoomId,
+    pdu: &Pdu,
+) -> Result<(), ReceiveError> {
+    if pdu.prev_events.len() < 2 {
+        return Ok(());
+    }
+    let Some(head) = snapshot.get(&ROOM_HEAD, room, ()).await? else { return Ok(()) };
+    let joined =
+        head.extremities.iter().filter(|end| pdu.prev_events.contains(&end.event.event_id));
+    let roots: Vec<StateRoot> = joined.map(|end| end.after).collect();
+    let resolved = resolve::resolve(rooms, snapshot, room, &head.version, &roots).await;
+    resolved.map_err(AppendError::from)?;
+    Ok(())
 }
 
 /// Those of the events that the room does not have. What is known only as state or auth event of
@@ -234,24 +257,24 @@ impl RoomTx<'_> {
         if !missing.is_empty() {
             return Err(ReceiveError::MissingAuthEvents(missing));
         }
-        let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
+        let mut numbers: HashSet<u64> = numbers.into_iter().flatten().collect();
+        // Most of it is what the room holds now: only what differs is looked at.
+        let now = rooms.states.list(tx, room, self.head.root, None).await;
+        let mut now = now.map_err(AppendError::from)?;
+        now.retain(|(_, number)| !numbers.remove(number));
+        let numbers: Vec<u64> = numbers.into_iter().collect();
         let loaded = rooms.events.load(tx, room, &self.head.version, &numbers).await;
         let loaded = loaded.map_err(AppendError::from)?;
-        let mut wanted = std::collections::HashMap::new();
+        let mut wanted = HashMap::new();
         for event in loaded.iter().filter(|event| !event.pdu.rejected) {
             if let Some(key) = event.pdu.state_key.as_deref() {
                 wanted.insert((event.pdu.kind.to_string(), key.to_owned()), event.number);
             }
         }
-        // Most of it is what the room holds now: only what differs is changed.
-        let now = rooms.states.list(tx, room, self.head.root, None).await;
-        let now = now.map_err(AppendError::from)?;
         let mut changes = Vec::new();
-        for (key, number) in now {
-            match wanted.remove(&(key.event_type.clone(), key.state_key.clone())) {
-                Some(same) if same == number => {}
-                other => changes.push((key.event_type, key.state_key, other)),
-            }
+        for (key, _) in now {
+            let new = wanted.remove(&(key.event_type.clone(), key.state_key.clone()));
+            changes.push((key.event_type, key.state_key, new));
         }
         changes.extend(wanted.into_iter().map(|((kind, key), new)| (kind, key, Some(new))));
         let changes: Vec<_> = changes
