@@ -110,7 +110,7 @@ impl Recorder {
         servers.get(server).map(|recorded| recorded.transactions.clone()).unwrap_or_default()
     }
 
-    /// Waits until what `server` was sent is so.
+    /// Waits until what `server` was sent is so, and returns it.
     ///
     /// # Panics
     /// If that does not come.
@@ -119,14 +119,21 @@ impl Recorder {
         server: &str,
         is_so: impl Fn(&[Transaction]) -> bool,
     ) -> Vec<Transaction> {
+        self.reached(server, is_so).await;
+        self.sent_to(server)
+    }
+
+    /// Waits until what `server` was sent is so.
+    ///
+    /// # Panics
+    /// If that does not come.
+    pub async fn reached(&self, server: &str, is_so: impl Fn(&[Transaction]) -> bool) {
         let mut servers = self.0.subscribe();
         let none = Recorded::default();
         let wait =
             servers.wait_for(|servers| is_so(&servers.get(server).unwrap_or(&none).transactions));
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(_) => self.sent_to(server),
-            Err(_) => panic!("{server} was only sent {:#?}", self.sent_to(server)),
-        }
+        let came = tokio::time::timeout(PATIENCE, wait).await.is_ok();
+        assert!(came, "{server} was only sent {:#?}", self.sent_to(server));
     }
 
     /// Waits until it was tried so often to reach `server`.

@@ -69,7 +69,7 @@ use std::sync::Arc;
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
-    queue::{RelayError, relay},
+    queue::{OUTBOX_KEPT, RelayError, relay},
     receive::{ReceiveError, Received},
     render::Form,
     resolve::{Links, Resolutions},

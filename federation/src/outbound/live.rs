@@ -1,5 +1,6 @@
 //! The events that a server is sent as they happen.
 
+use millrace_domain::rooms::OUTBOX_KEPT;
 use millrace_store::{
     Read, Scan, Snapshot,
     rows::outbox::{OutboxRow, Reached, ServerInRoom},
@@ -13,8 +14,8 @@ use super::WRITER;
 pub(super) const PDUS_MAX: usize = 50;
 /// So many rows of an outbox are read at once.
 const ROWS_AT_ONCE: usize = 2 * PDUS_MAX;
-/// So many rows back it is looked for the first that is new: as many as an outbox keeps.
-const ROWS_BACK_MAX: usize = 1000;
+/// So many are read where no more are expected to be new.
+const ROWS_AT_ONCE_MOSTLY: usize = 4;
 
 /// An event to be sent.
 #[derive(Debug, Clone)]
@@ -77,20 +78,36 @@ async fn rows_after(
     room: &RoomId,
     since: u64,
 ) -> millrace_store::Result<Vec<(u64, u64, OutboxRow)>> {
-    // Mostly one row is new, so it is looked for from the end; rarely many are.
-    for back in [4, ROWS_AT_ONCE, ROWS_BACK_MAX] {
-        let scan = Scan::all().reverse().limit(back);
-        let rows = snapshot.scan_stamped(&OUTBOX, room, scan).await?;
-        let complete = rows.len() < back;
-        let new = rows.into_iter().map(|(place, position, row)| (place, position.seq, row));
-        let mut new: Vec<_> = new.take_while(|(_, seq, _)| *seq > since).collect();
-        if complete || new.len() < back || back == ROWS_BACK_MAX {
-            new.reverse();
-            new.truncate(ROWS_AT_ONCE);
-            return Ok(new);
+    // Mostly one row is new, so it is looked for at the end.
+    let newest = Scan::all().reverse().limit(ROWS_AT_ONCE_MOSTLY);
+    let rows = snapshot.scan_stamped(&OUTBOX, room, newest).await?;
+    let oldest = rows.last().map(|(place, position, _)| (*place, position.seq));
+    let rows = match oldest {
+        Some((place, seq)) if seq > since && rows.len() == ROWS_AT_ONCE_MOSTLY => {
+            let first = first_after(snapshot, room, since, place).await?;
+            let scan = Scan::all().from(first).limit(ROWS_AT_ONCE);
+            snapshot.scan_stamped(&OUTBOX, room, scan).await?
         }
+        _ => rows.into_iter().rev().filter(|(_, position, _)| position.seq > since).collect(),
+    };
+    Ok(rows.into_iter().map(|(place, position, row)| (place, position.seq, row)).collect())
+}
+
+/// The place of the oldest row after commit `since`, at or before `place`, which is such a row: commits
+/// rise with places, so it is found by halving.
+async fn first_after(
+    snapshot: &Snapshot,
+    room: &RoomId,
+    since: u64,
+    place: u64,
+) -> millrace_store::Result<u64> {
+    let (mut old, mut new) = (place.saturating_sub(OUTBOX_KEPT), place);
+    while new - old > 1 {
+        let middle = old.midpoint(new);
+        // A row that has expired is old.
+        if commit_of(snapshot, room, middle).await? > since { new = middle } else { old = middle }
     }
-    Ok(Vec::new())
+    Ok(new)
 }
 
 /// Cuts what was found to one transaction, and says which point is reached with it.
@@ -117,8 +134,8 @@ pub(super) fn between(mut found: Found, from: &Reached, end: &Reached) -> Vec<Du
     found.due
 }
 
-/// The commit of the newest row of a room's outbox.
-pub(super) async fn newest(
+/// The commit of a row of a room's outbox; 0 where it has expired.
+pub(super) async fn commit_of(
     snapshot: &Snapshot,
     room: &RoomId,
     place: u64,

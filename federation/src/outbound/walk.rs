@@ -16,7 +16,7 @@ use ruma::{OwnedRoomId, RoomId, ServerName};
 
 use super::{
     Outbound, OutboundError,
-    live::{Due, PDUS_MAX, newest, sees},
+    live::{Due, PDUS_MAX, commit_of, sees},
 };
 
 /// A room in which no more than so many events were missed is sent all of them.
@@ -94,7 +94,7 @@ impl Outbound {
         let Some(head) = snapshot.get(&ROOM_HEAD, room, ()).await? else {
             return Ok((Vec::new(), is_in));
         };
-        if newest(snapshot, room, head.outbox).await? <= since {
+        if commit_of(snapshot, room, head.outbox).await? <= since {
             return Ok((Vec::new(), is_in));
         }
         let rows = MISSED_MAX * 2;
