@@ -1,5 +1,7 @@
 //! Servers that talk to each other, in one process.
 
+use std::time::Duration;
+
 use millrace_federation::{PeerError, signing, transport::ExchangeLimits};
 use millrace_test_support::{Client, Network, TestServer};
 use ruma::{
@@ -79,6 +81,8 @@ async fn a_link_that_is_cut_is_an_error_until_it_is_mended() {
     network.cut("one", "two");
     assert!(matches!(ask().await, Err(PeerError::Transport { .. })));
     network.mend("one", "two");
+    assert!(matches!(ask().await, Err(PeerError::Down { .. })), "not tried again at once");
+    network.clock.advance(Duration::from_secs(6));
     assert!(ask().await.is_ok());
 }
 
@@ -183,4 +187,42 @@ async fn a_space_goes_on_at_another_server() {
     assert_eq!(walk().await.len(), 3);
     network.clock.advance(std::time::Duration::from_secs(301));
     assert_eq!(walk().await, [near_space]);
+}
+
+#[tokio::test]
+async fn a_server_without_federation_neither_answers_nor_asks() {
+    let network = Network::default();
+    let mut config = TestServer::config();
+    config.federation.allow_federation = false;
+    let one = TestServer::start_in_with(&network, "one", config).await;
+    let two = TestServer::start_in(&network, "two").await;
+    let question = || profile_of(&owned_user_id!("@alice:one"));
+    let asked = two.federation.peers.ask(server_name!("one"), question()).await;
+    assert!(matches!(asked, Err(PeerError::Refused { status, .. }) if status == 403));
+    let asks = one.federation.peers.ask(server_name!("two"), question()).await;
+    assert!(matches!(asks, Err(PeerError::Closed)));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_too_often_is_told_to_wait() {
+    let network = Network::default();
+    let mut config = TestServer::config();
+    config.rate_limits.enabled = true;
+    config.rate_limits.federation.burst = 3;
+    let one = TestServer::start_in_with(&network, "one", config).await;
+    let two = TestServer::start_in(&network, "two").await;
+    let three = TestServer::start_in(&network, "three").await;
+    let ask = async |server: &TestServer| {
+        let question = profile_of(&owned_user_id!("@nobody:one"));
+        match server.federation.peers.ask(server_name!("one"), question).await {
+            Err(PeerError::Refused { status, .. }) => status.as_u16(),
+            other => panic!("{other:?}"),
+        }
+    };
+    for status in [404, 404, 404, 429] {
+        assert_eq!(ask(&two).await, status);
+    }
+    assert_eq!(ask(&three).await, 404, "another server is not its debtor");
+    network.clock.advance(Duration::from_secs(1));
+    assert_eq!(ask(&two).await, 404);
 }

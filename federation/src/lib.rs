@@ -19,6 +19,7 @@ pub mod keyring;
 pub mod membership;
 pub mod outbound;
 pub mod peers;
+pub mod policy;
 pub mod profiles;
 pub mod signing;
 #[cfg(test)]

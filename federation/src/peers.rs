@@ -269,3 +269,6 @@ fn read<A: IncomingResponse>(
         PeerError::Unreadable { server, reason }
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ impl Random for TestRandom {
     }
 }
 
-type Answer = Box<dyn Fn(&http::Request<Bytes>) -> Value + Send + Sync>;
+type Answer = Box<dyn Fn(&http::Request<Bytes>) -> http::Response<Bytes> + Send + Sync>;
 
 /// Other servers: what each answers, and who was asked for what.
 #[derive(Default)]
@@ -70,6 +70,16 @@ impl TestPeers {
         &self,
         server: &str,
         answer: impl Fn(&http::Request<Bytes>) -> Value + Send + Sync + 'static,
+    ) {
+        let ok = move |request: &_| http::Response::new(answer(request).to_string().into());
+        self.answer_with(server, ok);
+    }
+
+    /// From now on `server` answers so, whatever the status.
+    pub(crate) fn answer_with(
+        &self,
+        server: &str,
+        answer: impl Fn(&http::Request<Bytes>) -> http::Response<Bytes> + Send + Sync + 'static,
     ) {
         self.answers.lock().insert(server.to_owned(), Box::new(answer));
     }
@@ -97,7 +107,7 @@ impl Transport for TestPeers {
             let answers = self.answers.lock();
             let answer = answers.get(destination.as_str());
             let answer = answer.ok_or_else(|| TransportError::Unreachable("down".to_owned()))?;
-            Ok(http::Response::new(answer(&request).to_string().into()))
+            Ok(answer(&request))
         }
         .boxed()
     }

@@ -1,4 +1,5 @@
 use millrace_model::rules::signing_key::ServerSigningKey;
+use proptest::prelude::*;
 use ruma::signatures::hash_and_sign_event;
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -186,4 +187,45 @@ async fn many_events_are_checked_in_their_order_with_one_request_for_each_server
         }
     }
     assert_eq!((world.peers.asked("one"), world.peers.asked("two")), (1, 1));
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        r#"[@!$a-z:."\\]{0,12}"#.prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            proptest::collection::btree_map("[a-z_:@]{0,8}", inner, 0..3)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_event_makes_the_check_panic(
+        version in 0_usize..12,
+        field in 0_usize..12,
+        value in any_value(),
+        text in any::<String>(),
+    ) {
+        let rules = room_version::rules(&room_version::SUPPORTED[version]).unwrap();
+        let mut event = signed("11", "one", message("@a:one"));
+        let fields = [
+            "type", "room_id", "sender", "depth", "origin_server_ts", "content", "prev_events",
+            "auth_events", "hashes", "signatures", "event_id", "state_key",
+        ];
+        event[fields[field]] = value;
+        for raw in [event.to_string(), text] {
+            let Ok(raw) = RawValue::from_string(raw) else { continue };
+            if let Ok(candidate) = read(&raw, rules) {
+                let _ = candidate.verify(&KeySet::default(), rules);
+            }
+        }
+    }
 }
