@@ -2,14 +2,18 @@
 //! endpoints (spec: Server-Server API).
 
 pub(crate) mod authenticate;
+mod backfill;
 mod directory;
+mod events;
 mod keys;
 mod membership;
 mod membership_errors;
 mod openid;
 mod profiles;
 mod requests;
+mod room;
 mod spaces;
+mod state;
 mod transactions;
 mod version;
 
@@ -20,12 +24,15 @@ use crate::app::App;
 /// All endpoints that other servers use.
 pub fn routes() -> Router<App> {
     Router::new()
+        .merge(backfill::routes())
         .merge(directory::routes())
+        .merge(events::routes())
         .merge(keys::routes())
         .merge(membership::routes())
         .merge(openid::routes())
         .merge(profiles::routes())
         .merge(spaces::routes())
+        .merge(state::routes())
         .merge(transactions::routes())
         .merge(version::routes())
 }

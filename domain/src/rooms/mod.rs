@@ -19,6 +19,7 @@ pub mod events;
 mod flat;
 pub mod forget;
 pub mod gap;
+pub mod graph;
 mod guests;
 pub mod hierarchy;
 pub mod history;
@@ -48,6 +49,7 @@ pub mod resolve;
 mod room_tx;
 pub mod send;
 pub mod server_acl;
+mod server_view;
 pub mod servers;
 pub mod set_state;
 pub mod shown;
@@ -75,6 +77,7 @@ pub use self::{
     resolve::{Links, Resolutions},
     room_tx::{Numbers, RoomTx},
     states::States,
+    server_view::ServerView,
     view::{ReadError, RoomView, Seen, Viewer},
 };
 use crate::Env;

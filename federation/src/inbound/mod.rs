@@ -12,6 +12,7 @@ mod late;
 mod parts;
 mod queue;
 mod schedule;
+mod serving;
 mod transaction;
 
 pub use self::{

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use lru::LruCache;
 use millrace_domain::{Env, presence::Presence, rooms::Rooms, typing::Typing};
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use ruma::{OwnedRoomId, OwnedServerName};
+use tokio::sync::{Notify, Semaphore};
 
-use super::{late::LateReceipts, schedule::Schedule};
+use super::{late::LateReceipts, schedule::Schedule, serving};
 use crate::Federation;
 
 /// How much may wait for one room.
@@ -77,10 +80,16 @@ pub struct Inbound {
     pub(super) late: LateReceipts,
     /// Somebody's devices are to be fetched again.
     pub(super) stale_devices: Notify,
+    /// The room in which each server last asked for an event.
+    pub(super) asked_of: Mutex<LruCache<OwnedServerName, OwnedRoomId>>,
+    pub(super) large_answers: Semaphore,
 }
 
 impl Inbound {
     /// Nothing is worked on before [`Inbound::run`].
+    ///
+    /// # Panics
+    /// Never.
     #[must_use]
     pub fn new(
         federation: Federation,
@@ -88,9 +97,18 @@ impl Inbound {
         presence: Arc<Presence>,
         settings: InboundSettings,
     ) -> Self {
-        let (schedule, late) = (Schedule::new(), LateReceipts::default());
-        let stale_devices = Notify::new();
-        Self { federation, typing, presence, settings, schedule, late, stale_devices }
+        let kept = serving::SERVERS_REMEMBERED.try_into().expect("not zero");
+        Self {
+            federation,
+            typing,
+            presence,
+            settings,
+            schedule: Schedule::new(),
+            late: LateReceipts::default(),
+            stale_devices: Notify::new(),
+            asked_of: Mutex::new(LruCache::new(kept)),
+            large_answers: Semaphore::new(serving::LARGE_ANSWERS),
+        }
     }
 
     pub(super) fn env(&self) -> &Env {

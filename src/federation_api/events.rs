@@ -1,0 +1,58 @@
+//! Single events and what authorises them, for other servers (spec: Server-Server API, Retrieving
+//! events).
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State};
+use millrace_domain::rooms::{ServerView, graph};
+use millrace_federation::inbound::Inbound;
+use ruma::api::federation::{
+    authorization::get_event_authorization::v1 as get_event_auth, event::get_event::v1 as get_event,
+};
+
+use super::{
+    authenticate::Signed,
+    room::{self, unreadable},
+    state::texts,
+};
+use crate::{
+    app::{App, RoomsPart},
+    client_api::{error::ApiError, extract::Matrix, router::MatrixRouter},
+};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().matrix(event).matrix(event_auth)
+}
+
+/// `GET /_matrix/federation/v1/event/{eventId}`
+#[tracing::instrument(name = "federation.event.read", skip_all, fields(origin = %signed.origin))]
+async fn event(
+    State(rooms): State<RoomsPart>,
+    State(inbound): State<Arc<Inbound>>,
+    signed: Signed<get_event::Request>,
+) -> Result<Matrix<get_event::Response>, ApiError> {
+    let (origin, id) = (&*signed.origin, &signed.request.event_id);
+    let unknown = || ApiError::not_found("There is no such event in a room that you are in");
+    let snapshot = rooms.env.store.snapshot();
+    let of = inbound.room_of_event(&snapshot, origin, id).await.map_err(ApiError::internal)?;
+    let of = of.ok_or_else(unknown)?;
+    let view: ServerView<'_> = room::open(&rooms, &snapshot, &of, origin).await?;
+    let (event, header) = view.find(id).await.map_err(unreadable)?.ok_or_else(unknown)?;
+    let pdu = room::raw(&view.show(&event, &header).await.map_err(unreadable)?)?;
+    let us = rooms.env.identity.name.clone();
+    Ok(Matrix(get_event::Response::new(us, rooms.env.now(), pdu)))
+}
+
+/// `GET /_matrix/federation/v1/event_auth/{roomId}/{eventId}`
+#[tracing::instrument(name = "federation.event.auth", skip_all, fields(origin = %signed.origin))]
+async fn event_auth(
+    State(rooms): State<RoomsPart>,
+    signed: Signed<get_event_auth::Request>,
+) -> Result<Matrix<get_event_auth::Response>, ApiError> {
+    let get_event_auth::Request { room_id, event_id, .. } = signed.request;
+    let snapshot = rooms.env.store.snapshot();
+    let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
+    let chain = graph::auth_chain_of(&view, &event_id).await.map_err(unreadable)?;
+    let chain = chain.ok_or_else(|| ApiError::not_found("There is no such event"))?;
+    Ok(Matrix(get_event_auth::Response::new(texts(&view, &chain).await?)))
+}
