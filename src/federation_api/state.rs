@@ -41,8 +41,7 @@ async fn state(
     let snapshot = rooms.env.store.snapshot();
     let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
     let at = before(&view, &event_id).await?;
-    let (auth_chain, pdus) =
-        (texts(&view, &at.auth_chain).await?, texts(&view, &at.state).await?);
+    let (auth_chain, pdus) = (texts(&view, &at.auth_chain).await?, texts(&view, &at.state).await?);
     Ok(Matrix(get_state::Response::new(auth_chain, pdus)))
 }
 

@@ -39,8 +39,7 @@ pub async fn missing_events(
     view: &ServerView<'_>,
     lack: &Lack<'_>,
 ) -> Result<Vec<Found>, ReadError> {
-    let mut met: HashSet<OwnedEventId> =
-        lack.earliest.iter().chain(lack.latest).cloned().collect();
+    let mut met: HashSet<OwnedEventId> = lack.earliest.iter().chain(lack.latest).cloned().collect();
     let mut missing: Vec<Found> = Vec::new();
     let mut step = in_graph(view.find_many(lack.latest).await?);
     while missing.len() < lack.limit && !step.is_empty() {

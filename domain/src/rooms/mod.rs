@@ -76,8 +76,8 @@ pub use self::{
     render::Form,
     resolve::{Links, Resolutions},
     room_tx::{Numbers, RoomTx},
-    states::States,
     server_view::ServerView,
+    states::States,
     view::{ReadError, RoomView, Seen, Viewer},
 };
 use crate::Env;

@@ -211,8 +211,7 @@ impl<'a> ServerView<'a> {
 
     async fn membership_at(&self, root: StateRoot) -> Result<MembershipState, ReadError> {
         let states = &self.rooms.states;
-        let members =
-            states.list(self.snapshot, self.room_id, root, Some("m.room.member")).await?;
+        let members = states.list(self.snapshot, self.room_id, root, Some("m.room.member")).await?;
         let theirs = members.into_iter().filter(|(key, _)| self.is_theirs(&key.state_key));
         let theirs: Vec<u64> = theirs.map(|(_, number)| number).collect();
         let mut strongest = MembershipState::Leave;
