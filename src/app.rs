@@ -195,6 +195,7 @@ impl App {
             Outbound::new(federation.clone(), settings, typing.clone(), presence.clone());
         let outbound = Arc::new(outbound);
         run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
+        run_until(&shutdown, Arc::clone(&inbound), |inbound| async move { inbound.run().await });
         let unreads = Arc::<Unreads>::default();
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),

@@ -8,12 +8,16 @@
 mod answers;
 mod device_lists;
 mod edus;
+mod fetch;
 mod late;
+mod order;
 mod parts;
 mod queue;
+mod receive;
 mod schedule;
 mod serving;
 mod transaction;
+mod workers;
 
 pub use self::{
     device_lists::DevicesError,

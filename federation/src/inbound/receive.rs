@@ -1,0 +1,293 @@
+//! Receiving the events of a room's queue, and fetching what they build on (spec: Server-Server API,
+//! Backfilling and retrieving missing events).
+
+use std::collections::HashMap;
+
+use millrace_domain::rooms::{
+    ReadError, ReceiveError,
+    outliers::store_outliers,
+    receive::{receive, receive_after_gap, unknown, without_state},
+};
+use millrace_model::{Pdu, rules::room_version};
+use millrace_store::{Read, rows::inbound::QueuedPdu, tables::ROOM_HEAD};
+use ruma::{OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName};
+
+use super::{
+    Inbound,
+    fetch::{Fetcher, Lacking},
+    order::{oldest_first, reached},
+    queue::Outcome,
+};
+
+/// Questions for missing events for the sake of one event.
+const ROUNDS_MAX: usize = 20;
+/// Events that are asked for at once.
+const MISSING_AT_ONCE: usize = 100;
+/// States that are fetched for the sake of one event.
+const GAPS_MAX: usize = 3;
+/// Working on one event may take so many times as long as one answer.
+const PATIENCE: u32 = 10;
+/// Of a server whose events lacked what they build on so often, further ones wait for their turn.
+const FAILURES_MAX: usize = 3;
+
+/// Why an event was not received.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotReceived {
+    /// What it builds on cannot be had.
+    #[error("what it builds on cannot be had ({0:?})")]
+    Lacking(Lacking),
+    /// It cannot be received, whatever else is there.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// The room cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] millrace_store::Error),
+}
+
+impl From<Lacking> for NotReceived {
+    fn from(lacking: Lacking) -> Self {
+        Self::Lacking(lacking)
+    }
+}
+
+impl NotReceived {
+    /// Whether it may go better later.
+    const fn outcome(&self) -> Outcome {
+        match self {
+            Self::Lacking(Lacking::Unreachable) | Self::Read(_) | Self::Store(_) => Outcome::PutOff,
+            Self::Receive(ReceiveError::Append(_)) => Outcome::PutOff,
+            Self::Lacking(Lacking::NotHad) | Self::Receive(_) => Outcome::Done,
+        }
+    }
+}
+
+/// A room whose events are being received.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub room: &'a RoomId,
+    pub version: &'a RoomVersionId,
+}
+
+impl Inbound {
+    /// Receives events of a room's queue, each after those that it builds on. What became of each,
+    /// in the order of the rows.
+    pub(super) async fn receive_all(
+        &self,
+        room: &RoomId,
+        rows: &[(u64, QueuedPdu)],
+    ) -> Result<Vec<Outcome>, ReceiveError> {
+        let mut outcomes = vec![Outcome::Done; rows.len()];
+        let head = self.env().store.snapshot().get(&ROOM_HEAD, room, ()).await?;
+        let Some(head) = head else { return Ok(outcomes) };
+        let version = &head.version;
+        let rules =
+            room_version::rules(version).ok_or_else(|| ReceiveError::Version(version.clone()))?;
+        let (mut pdus, mut of_row) = (Vec::new(), Vec::new());
+        for (at, (_, queued)) in rows.iter().enumerate() {
+            let QueuedPdu { json, event_id, .. } = queued;
+            let (json, id) = (json.as_str().into(), event_id.clone());
+            // What was put there can be read: else the database is damaged, and it is passed over.
+            if let Ok(pdu) = Pdu::from_stored(json, id, room.to_owned(), rules) {
+                pdus.push(pdu);
+                of_row.push(at);
+            }
+        }
+        let mut failures: HashMap<&OwnedServerName, usize> = HashMap::new();
+        for next in oldest_first(&pdus) {
+            let (pdu, row) = (&pdus[next], of_row[next]);
+            let origin = &rows[row].1.origin;
+            let trusted = failures.get(origin).is_none_or(|count| *count < FAILURES_MAX);
+            let place = Place { room, version };
+            if let Err(error) = self.receive_one(place, origin, pdu, trusted).await {
+                *failures.entry(origin).or_default() += 1;
+                outcomes[row] = error.outcome();
+                let (event, outcome) = (&pdu.event_id, outcomes[row]);
+                tracing::info!(%room, %event, %origin, %error, ?outcome, "an event is not received");
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Receives one event. Only for the sake of one of a `trusted` server other servers are asked.
+    async fn receive_one(
+        &self,
+        place: Place<'_>,
+        origin: &ServerName,
+        pdu: &Pdu,
+        trusted: bool,
+    ) -> Result<(), NotReceived> {
+        match receive(self.rooms(), place.room, pdu.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(ReceiveError::MissingPrevEvents(_) | ReceiveError::MissingAuthEvents(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !trusted {
+            return Err(Lacking::Unreachable.into());
+        }
+        let first = [origin, pdu.sender.server_name()];
+        let fetcher = Fetcher::new(self, (place.room, place.version), &first).await?;
+        let longest = self.settings.fetch.timeout.saturating_mul(PATIENCE);
+        let fetched = tokio::time::timeout(longest, self.receive_with_missing(&fetcher, pdu));
+        fetched.await.unwrap_or(Err(Lacking::Unreachable.into()))
+    }
+
+    /// Receives an event after the missing ones before it.
+    async fn receive_with_missing(
+        &self,
+        fetcher: &Fetcher<'_>,
+        pdu: &Pdu,
+    ) -> Result<(), NotReceived> {
+        let mut gaps = 0;
+        for older in self.missing_before(fetcher, pdu).await? {
+            // What is wrong with one of them, the event itself will show.
+            if let Err(error) = self.receive_over(fetcher, &older, &mut gaps).await {
+                tracing::debug!(event = %older.event_id, %error, "a missing event is not received");
+            }
+        }
+        self.receive_over(fetcher, pdu, &mut gaps).await
+    }
+
+    /// The missing events before one, the oldest first, as far as other servers tell.
+    async fn missing_before(
+        &self,
+        fetcher: &Fetcher<'_>,
+        pdu: &Pdu,
+    ) -> Result<Vec<Pdu>, NotReceived> {
+        let room = fetcher.room;
+        let snapshot = self.env().store.snapshot();
+        let head = snapshot.get(&ROOM_HEAD, room, ()).await?;
+        let ends = head.into_iter().flat_map(|head| head.extremities);
+        let earliest: Vec<OwnedEventId> = ends.map(|end| end.event.event_id).collect();
+        let mut lacked = without_state(&snapshot, room, &pdu.prev_events).await?;
+        let mut latest = vec![pdu.event_id.clone()];
+        let mut got: Vec<Pdu> = Vec::new();
+        for round in 0..ROUNDS_MAX {
+            let left = self.settings.fetch.missing_events_max.saturating_sub(got.len());
+            if lacked.is_empty() || left == 0 {
+                break;
+            }
+            let limit = left.min(MISSING_AT_ONCE);
+            let mut found = match fetcher.missing(&earliest, &latest, limit).await {
+                Ok(found) => found,
+                Err(Lacking::Unreachable) if round == 0 => {
+                    return Err(Lacking::Unreachable.into());
+                }
+                Err(_) => break,
+            };
+            for known in &got {
+                found.remove(&known.event_id);
+            }
+            let new = reached(&mut found, &lacked, |pdu| &pdu.prev_events);
+            if new.is_empty() {
+                break;
+            }
+            got.extend(new);
+            (latest, lacked) = self.still_lacked(room, &got).await?;
+        }
+        let order = oldest_first(&got);
+        Ok(order.into_iter().map(|at| got[at].clone()).collect())
+    }
+
+    /// Those of the events that lack predecessors, and which.
+    async fn still_lacked(
+        &self,
+        room: &RoomId,
+        got: &[Pdu],
+    ) -> Result<(Vec<OwnedEventId>, Vec<OwnedEventId>), NotReceived> {
+        let snapshot = self.env().store.snapshot();
+        let before = got.iter().flat_map(|pdu| &pdu.prev_events);
+        let before: Vec<_> =
+            before.filter(|id| !got.iter().any(|pdu| pdu.event_id == **id)).cloned().collect();
+        let lacked = without_state(&snapshot, room, &before).await?;
+        let lacks = |pdu: &&Pdu| pdu.prev_events.iter().any(|id| lacked.contains(id));
+        let latest = got.iter().filter(lacks).map(|pdu| pdu.event_id.clone());
+        Ok((latest.take(MISSING_AT_ONCE).collect(), lacked))
+    }
+
+    /// Receives an event; where its auth events are missing, after those; where its predecessors
+    /// are, over the gap before it.
+    async fn receive_over(
+        &self,
+        fetcher: &Fetcher<'_>,
+        pdu: &Pdu,
+        gaps: &mut usize,
+    ) -> Result<(), NotReceived> {
+        let (rooms, room) = (self.rooms(), fetcher.room);
+        let mut received = receive(rooms, room, pdu.clone()).await;
+        if let Err(ReceiveError::MissingAuthEvents(missing)) = &received {
+            self.fetch_auth_events(fetcher, pdu, missing).await?;
+            received = receive(rooms, room, pdu.clone()).await;
+        }
+        match received {
+            Ok(_) => Ok(()),
+            Err(ReceiveError::MissingPrevEvents(_)) if *gaps < GAPS_MAX => {
+                *gaps += 1;
+                let state = self.fetch_state_before(fetcher, &pdu.event_id).await?;
+                receive_after_gap(rooms, room, pdu.clone(), &state).await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores what authorises an event, as other servers have it.
+    async fn fetch_auth_events(
+        &self,
+        fetcher: &Fetcher<'_>,
+        pdu: &Pdu,
+        missing: &[OwnedEventId],
+    ) -> Result<(), NotReceived> {
+        let mut found = match fetcher.auth_chain(&pdu.event_id).await {
+            Ok(found) => found,
+            Err(_) => fetcher.events(missing).await?,
+        };
+        let chain = reached(&mut found, &pdu.auth_events, |pdu| &pdu.auth_events);
+        self.store_with_auth(fetcher, chain).await
+    }
+
+    /// The IDs of the state before an event, as another server tells, after all its events were
+    /// stored; those that cannot be had are left out.
+    pub(super) async fn fetch_state_before(
+        &self,
+        fetcher: &Fetcher<'_>,
+        event: &OwnedEventId,
+    ) -> Result<Vec<OwnedEventId>, NotReceived> {
+        let mut told = fetcher.state_ids(event).await?;
+        let mut ids = told.state.clone();
+        ids.append(&mut told.auth_chain);
+        let snapshot = self.env().store.snapshot();
+        let missing = unknown(&snapshot, fetcher.room, &ids).await?;
+        if !missing.is_empty() {
+            let found = fetcher.parts_of_state(event, missing).await?;
+            self.store_with_auth(fetcher, found).await?;
+        }
+        let snapshot = self.env().store.snapshot();
+        let absent = unknown(&snapshot, fetcher.room, &told.state).await?;
+        if !absent.is_empty() {
+            let (room, count) = (fetcher.room, absent.len());
+            tracing::info!(%room, %event, count, "a state is taken without what cannot be had");
+        }
+        told.state.retain(|id| !absent.contains(id));
+        if told.state.is_empty() {
+            return Err(Lacking::NotHad.into());
+        }
+        Ok(told.state)
+    }
+
+    /// Stores events known only as parts of states, after fetching auth events that are missing.
+    /// What lacks some for good is left out.
+    async fn store_with_auth(
+        &self,
+        fetcher: &Fetcher<'_>,
+        events: Vec<Pdu>,
+    ) -> Result<(), NotReceived> {
+        let events = fetcher.with_auth_events(events).await?;
+        if events.is_empty() {
+            return Ok(());
+        }
+        Ok(store_outliers(self.rooms(), fetcher.room, fetcher.version, events).await?)
+    }
+}
