@@ -1,15 +1,18 @@
 //! Reading a room's events: client-server API, "Getting events for a room" and "Event context".
 
+use std::sync::Arc;
+
 use axum::{Json, Router, extract::State};
 use millrace_domain::{
     accounts::Requester,
     rooms::{
         RoomView, Rooms, Seen, Viewer,
         context::{self, Members},
-        history::{self, Gaps, HistoryError, PageRequest},
+        history::{self, Gaps, HistoryError, Page, PageRequest},
         timestamp,
     },
 };
+use millrace_federation::inbound::{Fetched, Inbound};
 use millrace_model::{
     TimelineIndex, client_event::RoomIdField, filter::EventFilter, position::FromToken,
 };
@@ -32,6 +35,11 @@ use crate::app::{App, RoomsPart};
 
 /// Events that one request is answered with, at most; who asks for more gets so many.
 const EVENTS_MAX: usize = 1000;
+
+/// How often a gap is filled for the sake of one request.
+const ROUNDS_MAX: usize = 12;
+/// After every place of a timeline.
+const NEWEST: (i64, i32) = (i64::MAX, 0);
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().matrix(event).matrix(messages).matrix(context).matrix(timestamp_to_event)
@@ -63,12 +71,23 @@ impl<'a> Reading<'a> {
 #[tracing::instrument(name = "client.event.read", skip_all, fields(room = %request.room_id))]
 async fn event(
     State(rooms): State<RoomsPart>,
+    State(inbound): State<Arc<Inbound>>,
     requester: Requester,
     Matrix(request): Matrix<get_room_event::v3::Request>,
 ) -> Result<Matrix<get_room_event::v3::Response>, ApiError> {
-    let reading = Reading::begin(&rooms, &requester).await?;
     let place = (&*request.room_id, &*request.event_id);
-    let event = history::event(&rooms, &reading.snapshot, place, &reading.viewer).await?;
+    let reading = Reading::begin(&rooms, &requester).await?;
+    let read = history::event(&rooms, &reading.snapshot, place, &reading.viewer).await;
+    let event = match read {
+        Err(HistoryError::UnknownEvent(_))
+            if reading.open(place.0).await.is_ok()
+                && inbound.fill_up_to(place.0, NEWEST, place.1).await =>
+        {
+            let reading = Reading::begin(&rooms, &requester).await?;
+            history::event(&rooms, &reading.snapshot, place, &reading.viewer).await?
+        }
+        read => read?,
+    };
     Ok(Matrix(get_room_event::v3::Response::new(Raw::from_json(event))))
 }
 
@@ -76,31 +95,55 @@ async fn event(
 #[tracing::instrument(name = "client.messages.list", skip_all, fields(room = %request.room_id))]
 async fn messages(
     State(rooms): State<RoomsPart>,
+    State(inbound): State<Arc<Inbound>>,
     requester: Requester,
     Matrix(Messages(request)): Matrix<Messages>,
 ) -> Result<Matrix<get_message_events::v3::Response>, ApiError> {
-    let reading = Reading::begin(&rooms, &requester).await?;
-    let view = reading.open(&request.room_id).await?;
-    let wanted = PageRequest {
-        from: point(&view, request.from.as_deref(), "from").await?,
-        to: point(&view, request.to.as_deref(), "to").await?,
-        direction: request.dir,
-        limit: limit(Some(request.limit), EVENTS_MAX),
-        filter: &EventFilter::room(&request.filter),
-        gaps: Gaps::Pass,
-    };
-    let page = history::page(&view, &wanted).await?;
+    let (mut gaps, mut round) = (Gaps::StopAt, 0);
+    loop {
+        let reading = Reading::begin(&rooms, &requester).await?;
+        let view = reading.open(&request.room_id).await?;
+        let wanted = PageRequest {
+            from: point(&view, request.from.as_deref(), "from").await?,
+            to: point(&view, request.to.as_deref(), "to").await?,
+            direction: request.dir,
+            limit: limit(Some(request.limit), EVENTS_MAX),
+            filter: &EventFilter::room(&request.filter),
+            gaps,
+        };
+        let page = history::page(&view, &wanted).await?;
+        if let Some(gap) = &page.gap {
+            let place = (gap.n, gap.filled_to);
+            round += 1;
+            if round <= ROUNDS_MAX && inbound.fill_gap(&request.room_id, place).await {
+                continue;
+            }
+            if page.events.is_empty() {
+                // Nobody has it. What lies beyond is better than nothing.
+                gaps = Gaps::Pass;
+                continue;
+            }
+        }
+        return Ok(Matrix(page_response(&view, page, &request.filter).await?));
+    }
+}
+
+async fn page_response(
+    view: &RoomView<'_>,
+    page: Page,
+    filter: &RoomEventFilter,
+) -> Result<get_message_events::v3::Response, ApiError> {
     let mut response = get_message_events::v3::Response::new();
-    response.chunk = render(&view, &page.events).await?;
+    response.chunk = render(view, &page.events).await?;
     response.start = page.start.to_string();
     response.end = page.end.map(|end| end.to_string());
-    if loads_lazily(&request.filter) {
+    if loads_lazily(filter) {
         let shown: Vec<&Seen> = page.events.iter().collect();
         let members =
-            history::senders(&view, page.newest, &shown).await.map_err(HistoryError::Read)?;
-        response.state = render(&view, &members).await?;
+            history::senders(view, page.newest, &shown).await.map_err(HistoryError::Read)?;
+        response.state = render(view, &members).await?;
     }
-    Ok(Matrix(response))
+    Ok(response)
 }
 
 /// The answer of `/context`. Unlike ruma's it always has its arrays, which clients rely on.
@@ -118,15 +161,22 @@ struct ContextBody {
 #[tracing::instrument(name = "client.context.read", skip_all, fields(room = %request.room_id))]
 async fn context(
     State(rooms): State<RoomsPart>,
+    State(inbound): State<Arc<Inbound>>,
     requester: Requester,
     Matrix(request): Matrix<get_context::v3::Request>,
 ) -> Result<Json<ContextBody>, ApiError> {
-    let reading = Reading::begin(&rooms, &requester).await?;
+    let mut reading = Reading::begin(&rooms, &requester).await?;
     // Whether there is such a room is not told either.
     let unknown = |error| match error {
         HistoryError::Forbidden { .. } => HistoryError::UnknownEvent(request.event_id.clone()),
         other => other,
     };
+    let view = reading.open(&request.room_id).await.map_err(unknown)?;
+    let is_known = view.find(&request.event_id).await.map_err(HistoryError::Read)?.is_some();
+    drop(view);
+    if !is_known && inbound.fill_up_to(&request.room_id, NEWEST, &request.event_id).await {
+        reading = Reading::begin(&rooms, &requester).await?;
+    }
     let view = reading.open(&request.room_id).await.map_err(unknown)?;
     let filter = EventFilter::room(&request.filter);
     let members = if loads_lazily(&request.filter) { Members::Senders } else { Members::All };
@@ -150,12 +200,24 @@ async fn context(
 #[tracing::instrument(name = "client.event.by_time", skip_all, fields(room = %request.room_id))]
 async fn timestamp_to_event(
     State(rooms): State<RoomsPart>,
+    State(inbound): State<Arc<Inbound>>,
     requester: Requester,
     Matrix(request): Matrix<get_event_by_timestamp::v1::Request>,
 ) -> Result<Matrix<get_event_by_timestamp::v1::Response>, ApiError> {
     let reading = Reading::begin(&rooms, &requester).await?;
     let view = reading.open(&request.room_id).await?;
-    let found = timestamp::closest(&view, request.ts, request.dir).await?;
+    let found = timestamp::closest(&view, request.ts, request.dir).await;
+    let at = found.as_ref().ok().map(|found| found.event.pdu.origin_server_ts);
+    let closer = inbound.fetch_closer(&request.room_id, (request.ts, request.dir), at).await;
+    let (reading, found) = match closer {
+        Fetched::Yes => (Reading::begin(&rooms, &requester).await?, None),
+        Fetched::No => (reading, Some(found)),
+    };
+    let view = reading.open(&request.room_id).await?;
+    let found = match found {
+        Some(found) => found?,
+        None => timestamp::closest(&view, request.ts, request.dir).await?,
+    };
     let pdu = &found.event.pdu;
     let (event, at) = (pdu.event_id.clone(), pdu.origin_server_ts);
     Ok(Matrix(get_event_by_timestamp::v1::Response::new(event, at)))

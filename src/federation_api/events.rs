@@ -7,7 +7,8 @@ use axum::{Router, extract::State};
 use millrace_domain::rooms::{ServerView, graph};
 use millrace_federation::inbound::Inbound;
 use ruma::api::federation::{
-    authorization::get_event_authorization::v1 as get_event_auth, event::get_event::v1 as get_event,
+    authorization::get_event_authorization::v1 as get_event_auth,
+    event::{get_event::v1 as get_event, get_event_by_timestamp::v1 as get_event_by_timestamp},
 };
 
 use super::{
@@ -21,7 +22,7 @@ use crate::{
 };
 
 pub(super) fn routes() -> Router<App> {
-    Router::new().matrix(event).matrix(event_auth)
+    Router::new().matrix(event).matrix(event_auth).matrix(by_time)
 }
 
 /// `GET /_matrix/federation/v1/event/{eventId}`
@@ -55,4 +56,19 @@ async fn event_auth(
     let chain = graph::auth_chain_of(&view, &event_id).await.map_err(unreadable)?;
     let chain = chain.ok_or_else(|| ApiError::not_found("There is no such event"))?;
     Ok(Matrix(get_event_auth::Response::new(texts(&view, &chain).await?)))
+}
+
+/// `GET /_matrix/federation/v1/timestamp_to_event/{roomId}`
+#[tracing::instrument(name = "federation.event.by_time", skip_all, fields(origin = %signed.origin))]
+async fn by_time(
+    State(rooms): State<RoomsPart>,
+    signed: Signed<get_event_by_timestamp::Request>,
+) -> Result<Matrix<get_event_by_timestamp::Response>, ApiError> {
+    let get_event_by_timestamp::Request { room_id, ts, dir, .. } = signed.request;
+    let snapshot = rooms.env.store.snapshot();
+    let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
+    let found = graph::closest(&view, ts, dir).await.map_err(unreadable)?;
+    let (event, _) = found.ok_or_else(|| ApiError::not_found("There is no event then"))?;
+    let (id, at) = (event.pdu.event_id.clone(), event.pdu.origin_server_ts);
+    Ok(Matrix(get_event_by_timestamp::Response::new(id, at)))
 }

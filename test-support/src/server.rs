@@ -11,7 +11,7 @@ use millrace::{
     shutdown::{self, ShutdownTrigger},
 };
 use millrace_domain::Env;
-use millrace_federation::{Federation, Outbound, Transport};
+use millrace_federation::{Federation, Outbound, Transport, inbound::Inbound};
 use millrace_store::{
     Limits, Store,
     engine::{Engine, MemoryEngine},
@@ -36,6 +36,8 @@ pub struct TestServer {
     pub federation: Federation,
     /// What it tells other servers.
     pub outbound: Arc<Outbound>,
+    /// What comes in from other servers.
+    pub inbound: Arc<Inbound>,
     /// The server's clock.
     pub clock: TestClock,
     /// Ends long requests.
@@ -118,8 +120,8 @@ impl TestServer {
         let app = App::build(config, env.clone(), transport, stopping).await;
         let app = app.expect("the store can be written");
         let federation = Federation::from_ref(&app);
-        let (outbound, router) = (Arc::<Outbound>::from_ref(&app), router(app));
-        Self { router, env, federation, outbound, clock, shutdown }
+        let (inbound, outbound) = (FromRef::from_ref(&app), FromRef::from_ref(&app));
+        Self { router: router(app), env, federation, inbound, outbound, clock, shutdown }
     }
 
     /// Ends long requests and closes the store, so that the engine can be used again.

@@ -6,13 +6,21 @@ use std::{
     sync::Arc,
 };
 
-use millrace_store::{Read, rows::room::EventHeader, tables::EVENT_NUMBERS};
-use ruma::{EventId, OwnedEventId};
+use millrace_store::{
+    Read, Scan,
+    rows::room::EventHeader,
+    tables::{EVENT_NUMBERS, TIMELINE},
+};
+use ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, api::Direction};
 
 use super::{Event, ReadError, ServerView, auth_chain};
 
 /// Events that a walk looks at for each that is wanted.
 const LOOKED_AT_FACTOR: usize = 4;
+/// Servers' clocks differ: so many events to either side are looked at for one that is closer.
+const NEIGHBOURS: i64 = 64;
+/// Events that are looked at for one at a time.
+const LOOKED_AT_BY_TIME: usize = 512;
 
 /// An event, and what is known beside it.
 pub type Found = (Arc<Event>, Arc<EventHeader>);
@@ -133,4 +141,41 @@ async fn chain(view: &ServerView<'_>, events: &[u64]) -> Result<Vec<u64>, ReadEr
     let place = (view.room_id, &view.head.version);
     let chain = auth_chain::auth_chain(view.rooms, view.snapshot, place, events).await?;
     Ok(chain.into_iter().collect())
+}
+
+/// The event of the timeline closest to a time, at it or after it, or at it or before it; `None` where
+/// there is none. The timeline is searched as if its times rose, and then its neighbourhood.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn closest(
+    view: &ServerView<'_>,
+    at: MilliSecondsSinceUnixEpoch,
+    direction: Direction,
+) -> Result<Option<Found>, ReadError> {
+    let (mut low, mut high) = (1, view.head.last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let row = view.snapshot.get(&TIMELINE, view.room_id, (middle, 0)).await?;
+        let event = match row {
+            Some(row) => view.load(&[row.event]).await?.pop(),
+            None => None,
+        };
+        // What came before the history that we have is before everything.
+        let is_before = event.is_none_or(|(event, _)| event.pdu.origin_server_ts < at);
+        if is_before { low = middle + 1 } else { high = middle }
+    }
+    let scan = match direction {
+        Direction::Forward => Scan::all().from((low.saturating_sub(NEIGHBOURS), i32::MIN)),
+        Direction::Backward => Scan::all().before((low.saturating_add(NEIGHBOURS), 0)).reverse(),
+    };
+    let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.limit(LOOKED_AT_BY_TIME)).await?;
+    let numbers: Vec<u64> = rows.iter().map(|(_, row)| row.event).collect();
+    let fits = |(event, _): &Found| match direction {
+        Direction::Forward => event.pdu.origin_server_ts >= at,
+        Direction::Backward => event.pdu.origin_server_ts <= at,
+    };
+    let fitting = view.load(&numbers).await?.into_iter().filter(fits);
+    let distance = |event: &Event| u64::from(event.pdu.origin_server_ts.0).abs_diff(at.0.into());
+    Ok(fitting.min_by_key(|(event, _)| distance(event)))
 }

@@ -5,28 +5,41 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures::{StreamExt, stream};
-use millrace_domain::rooms::{receive::unknown, servers};
+use futures::{FutureExt, StreamExt, stream};
+use millrace_domain::rooms::receive::unknown;
 use millrace_model::Pdu;
+use millrace_store::{Read, Scan, tables::ROOM_SERVERS};
 use ruma::{
-    OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName, UInt,
-    api::federation::{
-        authorization::get_event_authorization::v1 as get_event_auth,
-        event::{
-            get_event::v1 as get_event, get_missing_events::v1 as get_missing_events,
-            get_room_state::v1 as get_state, get_room_state_ids::v1 as get_state_ids,
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+    UInt,
+    api::{
+        Direction,
+        federation::{
+            authorization::get_event_authorization::v1 as get_event_auth,
+            backfill::get_backfill::v1 as get_backfill,
+            event::{
+                get_event::v1 as get_event, get_event_by_timestamp::v1 as get_event_by_timestamp,
+                get_missing_events::v1 as get_missing_events, get_room_state::v1 as get_state,
+                get_room_state_ids::v1 as get_state_ids,
+            },
         },
     },
 };
 use serde_json::value::RawValue;
 
-use super::{FetchLimits, Inbound, order::closed};
+use super::{
+    FetchLimits, Inbound,
+    order::{closed, reached},
+};
 use crate::{PeerError, transport::ExchangeLimits};
 
 /// Servers that are asked for one thing, one after the other.
 const SERVERS_MAX: usize = 4;
 /// Events that are asked for one by one for the sake of one event, at most.
 const ONE_BY_ONE_MAX: usize = 100;
+/// Events of history that are asked for at once, and so many beginnings of it.
+const BACKFILL_MAX: usize = 100;
+const BACKFILL_FROM_MAX: usize = 20;
 /// How often it is asked for auth events of auth events.
 const AUTH_ROUNDS_MAX: usize = 5;
 
@@ -65,8 +78,11 @@ impl<'a> Fetcher<'a> {
         let us = &inbound.env().identity.name;
         let mut candidates: Vec<OwnedServerName> =
             first.iter().map(|server| (*server).to_owned()).collect();
-        let others = servers::servers_of(&inbound.env().store.snapshot(), room).await?;
-        candidates.extend(others);
+        let rows = inbound.env().store.snapshot().scan(&ROOM_SERVERS, room, Scan::all()).await?;
+        let mut others: Vec<_> = rows.into_iter().filter(|(_, row)| row.joined > 0).collect();
+        // Who has more users there is more likely to be up, and to know the room for long.
+        others.sort_by_key(|(_, row)| std::cmp::Reverse(row.joined));
+        candidates.extend(others.into_iter().map(|(server, _)| server));
         let mut met = HashSet::new();
         candidates.retain(|server| server != us && met.insert(server.clone()));
         candidates.truncate(SERVERS_MAX);
@@ -107,6 +123,49 @@ impl<'a> Fetcher<'a> {
             }
         }
         Err(lacking)
+    }
+
+    /// Events of which some are `missing`, and what comes before those, as the first server has them
+    /// that has any.
+    pub async fn backfill(&self, missing: &[OwnedEventId]) -> Result<Vec<Pdu>, Lacking> {
+        let mut lacking = Lacking::NotHad;
+        let from: Vec<OwnedEventId> = missing.iter().take(BACKFILL_FROM_MAX).cloned().collect();
+        for server in &self.servers {
+            let limit = UInt::new_saturating(BACKFILL_MAX as u64);
+            let request = get_backfill::Request::new(self.room.to_owned(), from.clone(), limit);
+            let peers = &self.inbound.federation.peers;
+            match peers.ask_within(server, request, self.exchange()).await {
+                Ok(answer) => {
+                    let mut events = answer.pdus;
+                    events.truncate(BACKFILL_MAX);
+                    let mut found = self.checked(events).await;
+                    let found = reached(&mut found, &from, |pdu| &pdu.prev_events);
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => note(&mut lacking, &error),
+            }
+        }
+        Err(lacking)
+    }
+
+    /// The event closest to a time, as the first server tells that knows one.
+    pub async fn closest(
+        &self,
+        wanted: MilliSecondsSinceUnixEpoch,
+        direction: Direction,
+    ) -> Option<get_event_by_timestamp::Response> {
+        for server in &self.servers {
+            let room = self.room.to_owned();
+            let request = get_event_by_timestamp::Request::new(room, wanted, direction);
+            let peers = &self.inbound.federation.peers;
+            match peers.ask_within(server, request, self.exchange()).await {
+                Ok(found) => return Some(found),
+                Err(error) => note(&mut Lacking::NotHad, &error),
+            }
+        }
+        None
     }
 
     /// The IDs of the state before an event.
@@ -247,8 +306,13 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Events by their IDs, several at once and from several servers.
-    pub async fn events(&self, ids: &[OwnedEventId]) -> Result<HashMap<OwnedEventId, Pdu>, Lacking> {
-        let asked = ids.iter().enumerate().map(|(at, id)| self.event(at, id));
+    pub async fn events(
+        &self,
+        ids: &[OwnedEventId],
+    ) -> Result<HashMap<OwnedEventId, Pdu>, Lacking> {
+        // Boxed and collected, as the compiler cannot yet see else that it can be sent to a thread.
+        let asked: Vec<_> =
+            ids.iter().enumerate().map(|(at, id)| self.event(at, id).boxed()).collect();
         let answers: Vec<Result<Box<RawValue>, Lacking>> =
             stream::iter(asked).buffered(self.limits().at_once).collect().await;
         let unreachable = answers.contains_unreachable();
@@ -298,7 +362,8 @@ impl<T> ContainsUnreachable for Vec<Result<T, Lacking>> {
 fn note(lacking: &mut Lacking, error: &PeerError) {
     match error {
         PeerError::Down { .. } | PeerError::Transport { .. } => *lacking = Lacking::Unreachable,
-        PeerError::Ourselves
+        PeerError::Closed
+        | PeerError::Ourselves
         | PeerError::Request(_)
         | PeerError::Refused { .. }
         | PeerError::Unreadable { .. } => {}

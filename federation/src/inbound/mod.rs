@@ -6,6 +6,8 @@
 //! fetches what is missing ([`Inbound::run`]).
 
 mod answers;
+mod backfill;
+mod by_time;
 mod device_lists;
 mod edus;
 mod fetch;
@@ -20,6 +22,7 @@ mod transaction;
 mod workers;
 
 pub use self::{
+    by_time::Fetched,
     device_lists::DevicesError,
     parts::{FetchLimits, Inbound, InboundSettings, QueueLimits},
     transaction::{AcceptError, EDUS_MAX, PDUS_MAX, Results, Transaction},

@@ -63,9 +63,8 @@ pub(super) fn closed(mut events: Vec<Pdu>, known: &HashSet<OwnedEventId>) -> Vec
     loop {
         let ids: HashSet<OwnedEventId> = events.iter().map(|pdu| pdu.event_id.clone()).collect();
         let before = events.len();
-        events.retain(|pdu| {
-            pdu.auth_events.iter().all(|id| ids.contains(id) || known.contains(id))
-        });
+        events
+            .retain(|pdu| pdu.auth_events.iter().all(|id| ids.contains(id) || known.contains(id)));
         if events.len() == before {
             return events;
         }

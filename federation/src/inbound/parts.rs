@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedServerName};
 use tokio::sync::{Notify, Semaphore};
 
-use super::{late::LateReceipts, schedule::Schedule, serving};
+use super::{backfill::Gaps, late::LateReceipts, schedule::Schedule, serving};
 use crate::Federation;
 
 /// How much may wait for one room.
@@ -83,6 +83,7 @@ pub struct Inbound {
     /// The room in which each server last asked for an event.
     pub(super) asked_of: Mutex<LruCache<OwnedServerName, OwnedRoomId>>,
     pub(super) large_answers: Semaphore,
+    pub(super) gaps: Gaps,
 }
 
 impl Inbound {
@@ -107,6 +108,7 @@ impl Inbound {
             late: LateReceipts::default(),
             stale_devices: Notify::new(),
             asked_of: Mutex::new(LruCache::new(kept)),
+            gaps: Gaps::default(),
             large_answers: Semaphore::new(serving::LARGE_ANSWERS),
         }
     }

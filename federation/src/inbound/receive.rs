@@ -285,6 +285,14 @@ impl Inbound {
         events: Vec<Pdu>,
     ) -> Result<(), NotReceived> {
         let events = fetcher.with_auth_events(events).await?;
+        self.store_outliers_of(fetcher, events).await
+    }
+
+    pub(super) async fn store_outliers_of(
+        &self,
+        fetcher: &Fetcher<'_>,
+        events: Vec<Pdu>,
+    ) -> Result<(), NotReceived> {
         if events.is_empty() {
             return Ok(());
         }
