@@ -49,12 +49,12 @@ pub(super) fn look_up<'a>(
 }
 
 impl RoomTx<'_> {
-    /// Judges an event by its auth events, the state before it and the current state.
+    /// Judges an event by its auth events, the state before it and the `current` state.
     pub(super) async fn judge(
         &self,
         pdu: &Pdu,
         auth_events: &[Arc<Event>],
-        before: StateRoot,
+        (before, current): (StateRoot, StateRoot),
     ) -> Result<Verdict, AppendError> {
         if pdu.prev_events.is_empty() {
             let reason = "only the room's first event follows nothing".to_owned();
@@ -68,8 +68,8 @@ impl RoomTx<'_> {
         if let Err(refused) = self.check_at(pdu, before, auth_events).await? {
             return Ok(Verdict::Rejected(refused));
         }
-        if before != self.head.root
-            && let Err(refused) = self.check_at(pdu, self.head.root, auth_events).await?
+        if before != current
+            && let Err(refused) = self.check_at(pdu, current, auth_events).await?
         {
             return Ok(Verdict::SoftFailed(refused));
         }

@@ -209,7 +209,17 @@ impl RoomTx<'_> {
             None => self.state_before(&pdu).await?,
             Some(state) => self.state_of(state).await?,
         };
-        let verdict = self.judge(&pdu, &auth_events, before).await?;
+        let current = match given {
+            None => self.head.root,
+            // After a gap much may have changed of which we have not heard: else whoever joined
+            // meanwhile would not be heard either.
+            Some(_) => {
+                let ends = self.head.extremities.iter().map(|end| end.after);
+                let roots: Vec<StateRoot> = ends.chain([before]).collect();
+                self.resolved(&roots).await?
+            }
+        };
+        let verdict = self.judge(&pdu, &auth_events, (before, current)).await?;
         match verdict {
             Verdict::Allowed => {
                 let followed = match self.is_missing(&pdu.event_id).await? {
