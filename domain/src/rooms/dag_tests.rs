@@ -1,330 +1,19 @@
 //! Rooms of many servers: random graphs of events, fed to a server in random orders, and judged by
 //! an oracle that works on whole states with nothing but the rules.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use futures::FutureExt;
-use millrace_model::{
-    Pdu,
-    rules::{
-        auth,
-        build::{self, NewEvent},
-        room_version,
-        signing_key::ServerSigningKey,
-        state_res::{self, StateMap},
-    },
-};
-use millrace_store::{
-    Read, Scan,
-    rows::room::{EventHeader, RoomHead},
-    tables::{CURRENT_STATE, EVENT_HEADERS, MEMBERS, ROOM_HEAD, TIMELINE},
-};
-use ruma::{
-    EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomVersionId, UserId,
-    events::{StateEventType, TimelineEventType},
-    room_version_rules::RoomVersionRules,
-    server_name, user_id,
-};
-use serde_json::{Value, json};
+use millrace_store::{Read, tables::THREADS};
+use ruma::{EventId, OwnedEventId, RoomVersionId, UserId, events::TimelineEventType};
+use serde_json::json;
 
 use super::{
-    AppendError, Draft, Numbers, Received, RoomTx, Rooms,
-    receive::receive,
+    Draft, Received, gap,
+    outliers::store_outliers,
+    receive::{receive, receive_after_gap, unknown, without_state},
+    test_graph::{Graph, World, bob, carol, dave, say, state, unjudged},
     test_room::{object, user},
 };
-use crate::testing;
-
-/// A graph of events, with the state before each as the rules alone make it.
-pub(super) struct Graph {
-    pub rules: &'static RoomVersionRules,
-    pub room: OwnedRoomId,
-    pub events: HashMap<OwnedEventId, Arc<Pdu>>,
-    pub before: HashMap<OwnedEventId, StateMap>,
-    pub rejected: HashSet<OwnedEventId>,
-    /// In the order of making, which is a topological one.
-    pub order: Vec<OwnedEventId>,
-    key: ServerSigningKey,
-}
-
-impl Graph {
-    fn event(&self, id: &EventId) -> Option<Arc<Pdu>> {
-        self.events.get(id).cloned()
-    }
-
-    pub fn version(&self) -> RoomVersionId {
-        let create: Value = self.events[&self.order[0]].content_as().unwrap();
-        create["room_version"].as_str().unwrap().try_into().unwrap()
-    }
-
-    pub fn after(&self, id: &EventId) -> StateMap {
-        let mut state = self.before[id].clone();
-        let event = &self.events[id];
-        if let Some((kind, key)) = event.state_place()
-            && !self.rejected.contains(id)
-        {
-            state.insert((kind, key.to_owned()), id.to_owned());
-        }
-        state
-    }
-
-    pub fn resolve<'a>(&self, ends: impl IntoIterator<Item = &'a OwnedEventId>) -> StateMap {
-        let mut maps: Vec<StateMap> = ends.into_iter().map(|id| self.after(id)).collect();
-        maps.dedup();
-        if maps.len() < 2 {
-            return maps.pop().unwrap_or_default();
-        }
-        let difference = state_res::auth_difference(&maps, |id| self.event(id)).unwrap();
-        state_res::resolve(self.rules, &maps, difference, |id| self.event(id)).unwrap()
-    }
-
-    fn allowed(&self, pdu: &Pdu, state: &StateMap) -> bool {
-        let look_up = |kind: &StateEventType, key: &str| {
-            self.event(state.get(&(kind.clone(), key.to_owned()))?)
-        };
-        auth::check(pdu, self.rules, look_up).is_ok()
-    }
-
-    /// Makes an event after `prev`, whether the rules allow it or not.
-    pub fn make(&mut self, draft: &Draft, prev: &[OwnedEventId]) -> Arc<Pdu> {
-        let before = self.resolve(prev);
-        let content = serde_json::value::to_raw_value(&draft.content).unwrap();
-        let state_key = draft.state_key.as_deref();
-        let places =
-            auth::auth_types_for_event(&draft.kind, &draft.sender, state_key, &content, self.rules);
-        let places = places.unwrap();
-        let auth: Vec<_> = places.iter().filter_map(|place| before.get(place)).collect();
-        let reference = |id: &OwnedEventId| self.events[id].reference(self.rules).unwrap();
-        let auth: Vec<_> = auth.into_iter().map(reference).collect();
-        let prev: Vec<_> = prev.iter().map(reference).collect();
-        let new = NewEvent {
-            room_id: Some(&self.room),
-            sender: &draft.sender,
-            kind: &draft.kind,
-            state_key,
-            content: draft.content.clone(),
-            redacts: draft.redacts.as_deref(),
-            origin_server_ts: ruma::MilliSecondsSinceUnixEpoch(
-                (1_600_000_000_000 + self.order.len() as u64).try_into().unwrap(),
-            ),
-            prev_events: &prev,
-            auth_events: &auth,
-            local_id: &format!("e{}", self.order.len()),
-        };
-        let server = draft.sender.server_name();
-        let pdu = build::build(new, self.rules, server, &self.key).unwrap();
-        self.put(pdu, before)
-    }
-
-    fn put(&mut self, mut pdu: Pdu, before: StateMap) -> Arc<Pdu> {
-        let id = pdu.event_id.clone();
-        let mut by_auth: StateMap = StateMap::new();
-        for auth in &pdu.auth_events {
-            let (kind, key) = self.events[auth].state_place().unwrap();
-            by_auth.insert((kind, key.to_owned()), auth.clone());
-        }
-        let create = (StateEventType::RoomCreate, String::new());
-        if let Some(id) = before.get(&create) {
-            by_auth.insert(create, id.clone());
-        }
-        let is_first = pdu.prev_events.is_empty();
-        pdu.rejected = !is_first
-            && (pdu.auth_events.iter().any(|id| self.rejected.contains(id))
-                || !self.allowed(&pdu, &by_auth)
-                || !self.allowed(&pdu, &before));
-        if pdu.rejected {
-            self.rejected.insert(id.clone());
-        }
-        let pdu = Arc::new(pdu);
-        self.events.insert(id.clone(), Arc::clone(&pdu));
-        self.before.insert(id.clone(), before);
-        self.order.push(id);
-        pdu
-    }
-}
-
-/// A server with a room of its own alice, in which bob, carol and dave of other servers are, and the
-/// graph of that room.
-pub(super) struct World {
-    pub rooms: Rooms,
-    pub graph: Graph,
-}
-
-pub(super) fn bob() -> &'static UserId {
-    user_id!("@bob:two.example")
-}
-
-pub(super) fn carol() -> &'static UserId {
-    user_id!("@carol:three.example")
-}
-
-pub(super) fn dave() -> &'static UserId {
-    user_id!("@dave:two.example")
-}
-
-pub(super) fn state(sender: &UserId, kind: &str, key: &str, content: Value) -> Draft {
-    Draft::state(sender, kind, key, object(content))
-}
-
-pub(super) fn say(sender: &UserId, text: &str) -> Draft {
-    let content = object(json!({"msgtype": "m.text", "body": text}));
-    Draft::message(sender, TimelineEventType::RoomMessage, content)
-}
-
-fn first_drafts(version: &RoomVersionId) -> Vec<Draft> {
-    let alice = &*user("alice");
-    let mut drafts = vec![
-        state(alice, "m.room.create", "", json!({"room_version": version, "creator": alice})),
-        state(alice, "m.room.member", alice.as_str(), json!({"membership": "join"})),
-        state(alice, "m.room.join_rules", "", json!({"join_rule": "public"})),
-    ];
-    let mut users = json!({(bob().as_str()): 60, (carol().as_str()): 50});
-    if !room_version::rules(version).unwrap().authorization.explicitly_privilege_room_creators {
-        users[alice.as_str()] = 100.into();
-    }
-    drafts.push(state(alice, "m.room.power_levels", "", json!({"users": users})));
-    for user in [bob(), carol(), dave()] {
-        drafts.push(state(user, "m.room.member", user.as_str(), json!({"membership": "join"})));
-    }
-    drafts
-}
-
-impl World {
-    pub async fn new(version: RoomVersionId) -> Self {
-        let rooms = testing::rooms().await;
-        let drafts = &first_drafts(&version);
-        let numbers = &Numbers::draw(&rooms, drafts.len()).await.unwrap();
-        let (world, version) = (&rooms, &version);
-        let made = rooms.env.store.transact(|tx| {
-            async move {
-                let placeholder = ruma::owned_room_id!("!new:test.example");
-                let mut room = RoomTx::create(&tx, world, placeholder, version.clone(), numbers)?;
-                let mut made = Vec::new();
-                for draft in drafts {
-                    made.push(room.append(draft.clone()).await?);
-                }
-                let room_id = room.room_id.clone();
-                room.finish();
-                Ok::<_, AppendError>((room_id, made))
-            }
-            .boxed()
-        });
-        let (room, made) = made.await.unwrap();
-        let mut graph = Graph {
-            rules: room_version::rules(version).unwrap(),
-            room,
-            events: HashMap::new(),
-            before: HashMap::new(),
-            rejected: HashSet::new(),
-            order: Vec::new(),
-            key: ServerSigningKey::new("far", &[9; 32]).unwrap(),
-        };
-        for event in made {
-            let before = graph.resolve(&event.pdu.prev_events);
-            let pdu = graph.put(event.pdu.clone(), before);
-            assert!(!pdu.rejected, "{} was made by the server itself", pdu.kind);
-        }
-        Self { rooms, graph }
-    }
-
-    /// Another server with the same room, as it was at first.
-    pub async fn another(&self, version: RoomVersionId) -> Self {
-        // The test world draws the same numbers and tells the same time, so it is the same room.
-        let other = Self::new(version).await;
-        assert_eq!(other.graph.room, self.graph.room);
-        other
-    }
-
-    pub fn newest(&self) -> OwnedEventId {
-        self.graph.order.last().unwrap().clone()
-    }
-
-    pub async fn receive(&self, pdu: &Pdu) -> Received {
-        receive(&self.rooms, &self.graph.room, unjudged(pdu)).await.unwrap()
-    }
-
-    pub async fn head(&self) -> RoomHead {
-        let snapshot = self.rooms.env.store.snapshot();
-        snapshot.get(&ROOM_HEAD, &self.graph.room, ()).await.unwrap().unwrap()
-    }
-
-    pub async fn header(&self, id: &EventId) -> EventHeader {
-        let snapshot = self.rooms.env.store.snapshot();
-        super::events::find(&snapshot, &self.graph.room, id).await.unwrap().unwrap().1
-    }
-
-    /// The flat current state, by event IDs.
-    pub async fn current(&self) -> StateMap {
-        let (snapshot, room) = (self.rooms.env.store.snapshot(), &self.graph.room);
-        let mut state = StateMap::new();
-        for ((kind, key), number) in snapshot.scan(&CURRENT_STATE, room, Scan::all()).await.unwrap()
-        {
-            let header = snapshot.get(&EVENT_HEADERS, room, number).await.unwrap().unwrap();
-            state.insert((kind.as_str().into(), key), header.event_id);
-        }
-        state
-    }
-
-    async fn state_at(&self, root: millrace_store::state_tree::StateRoot) -> StateMap {
-        let (snapshot, room) = (self.rooms.env.store.snapshot(), &self.graph.room);
-        let mut state = StateMap::new();
-        for (key, number) in self.rooms.states.list(&snapshot, room, root, None).await.unwrap() {
-            let header = snapshot.get(&EVENT_HEADERS, room, number).await.unwrap().unwrap();
-            state.insert((key.event_type.as_str().into(), key.state_key), header.event_id);
-        }
-        state
-    }
-
-    /// Compares all that the server has made of the graph with what the graph says.
-    pub async fn check(&self) {
-        let head = self.head().await;
-        for id in &self.graph.order {
-            let header = self.header(id).await;
-            assert_eq!(header.rejected, self.graph.rejected.contains(id), "{id}");
-            let before = self.state_at(header.before.unwrap()).await;
-            assert_eq!(before, self.graph.before[id], "the state before {id}");
-            assert_eq!(header.place.is_some(), !header.rejected && !header.soft_failed);
-        }
-        let ends: Vec<_> = head.extremities.iter().map(|end| end.event.event_id.clone()).collect();
-        let expected = self.graph.resolve(&ends);
-        assert_eq!(self.current().await, expected, "the flat current state");
-        assert_eq!(self.state_at(head.root).await, expected, "the current state");
-        self.check_members(&head, &expected).await;
-        let snapshot = self.rooms.env.store.snapshot();
-        let newest = snapshot.get(&TIMELINE, &self.graph.room, (head.last, 0)).await.unwrap();
-        assert_eq!(newest.unwrap().after, head.root);
-    }
-
-    async fn check_members(&self, head: &RoomHead, state: &StateMap) {
-        let snapshot = self.rooms.env.store.snapshot();
-        let rows = snapshot.scan(&MEMBERS, &self.graph.room, Scan::all()).await.unwrap();
-        let rows: BTreeMap<OwnedUserId, String> =
-            rows.into_iter().map(|(user, row)| (user, row.membership.to_string())).collect();
-        let mut expected = BTreeMap::new();
-        for ((kind, key), id) in state {
-            if *kind == StateEventType::RoomMember {
-                let content: Value = self.graph.events[id].content_as().unwrap();
-                let membership = content["membership"].as_str().unwrap().to_owned();
-                expected.insert(OwnedUserId::try_from(key.as_str()).unwrap(), membership);
-            }
-        }
-        assert_eq!(rows, expected);
-        let count = |membership: &str| rows.values().filter(|m| *m == membership).count() as u64;
-        assert_eq!((head.joined, head.invited), (count("join"), count("invite")));
-        let here = server_name!("test.example");
-        let ours = rows.iter().filter(|(user, m)| user.server_name() == here && *m == "join");
-        assert_eq!(head.joined_here, ours.count() as u64);
-    }
-}
-
-/// The event as it comes over the wire.
-pub(super) fn unjudged(pdu: &Pdu) -> Pdu {
-    let mut pdu = pdu.clone();
-    pdu.rejected = false;
-    pdu
-}
 
 /// Small numbers that look random.
 struct Dice(u64);
@@ -513,4 +202,95 @@ async fn a_second_create_event_is_rejected() {
     let content = json!({"room_version": "11", "again": true});
     let pdu = world.graph.make(&state(&alice, "m.room.create", "", content), &[]);
     assert_eq!(world.receive(&pdu).await, Received::Rejected);
+}
+
+#[tokio::test]
+async fn an_event_that_comes_after_those_that_relate_to_it_finds_them() {
+    let mut world = World::new(RoomVersionId::V11).await;
+    let fork = [world.newest()];
+    let root = world.graph.make(&say(bob(), "a thread?"), &fork);
+    let relates_to = json!({"rel_type": "m.thread", "event_id": root.event_id});
+    let content = object(json!({"msgtype": "m.text", "body": "yes", "m.relates_to": relates_to}));
+    let reply = Draft::message(carol(), TimelineEventType::RoomMessage, content);
+    let reply = world.graph.make(&reply, &fork);
+    assert_eq!(world.receive(&reply).await, Received::Accepted);
+    assert_eq!(world.receive(&root).await, Received::Accepted);
+    let header = world.header(&root.event_id).await;
+    assert!(header.related && header.aggregated);
+    let snapshot = world.rooms.env.store.snapshot();
+    let thread = snapshot.get(&THREADS, &world.graph.room, &root.event_id).await.unwrap();
+    assert_eq!(thread.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn whoever_follows_a_soft_failed_event_takes_the_place_of_what_that_followed() {
+    let mut world = World::new(RoomVersionId::V11).await;
+    let alice = user("alice");
+    let fork = world.newest();
+    let kept = world.graph.make(&say(bob(), "an end"), std::slice::from_ref(&fork));
+    assert_eq!(world.receive(&kept).await, Received::Accepted);
+    let ban = state(&alice, "m.room.member", dave().as_str(), json!({"membership": "ban"}));
+    let ban = world.graph.make(&ban, std::slice::from_ref(&fork));
+    assert_eq!(world.receive(&ban).await, Received::Accepted);
+    let failed = world.graph.make(&say(dave(), "too late"), std::slice::from_ref(&kept.event_id));
+    assert_eq!(world.receive(&failed).await, Received::SoftFailed);
+    assert_eq!(world.head().await.extremities.len(), 2);
+    let later = world.graph.make(&say(carol(), "hm"), std::slice::from_ref(&failed.event_id));
+    assert_eq!(world.receive(&later).await, Received::Accepted);
+    let ends = world.head().await.extremities;
+    let ends: Vec<_> = ends.into_iter().map(|end| end.event.event_id).collect();
+    assert_eq!(ends, [ban.event_id.clone(), later.event_id.clone()]);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_event_whose_predecessors_cannot_be_had_is_put_after_a_gap_and_they_are_no_ends_later() {
+    let mut world = World::new(RoomVersionId::V11).await;
+    let lost = world.graph.make(&say(bob(), "lost"), &[world.newest()]);
+    let found = world.graph.make(&say(bob(), "found"), std::slice::from_ref(&lost.event_id));
+    let ids: Vec<_> = world.graph.before[&found.event_id].values().cloned().collect();
+    let room = world.graph.room.clone();
+    let received = receive_after_gap(&world.rooms, &room, unjudged(&found), &ids).await;
+    assert_eq!(received.unwrap(), Received::Accepted);
+    let head = world.head().await;
+    let snapshot = world.rooms.env.store.snapshot();
+    let gap = gap::before(&snapshot, &room, (head.last, 0)).await.unwrap().unwrap();
+    assert_eq!((gap.n, &gap.missing[..]), (head.last, std::slice::from_ref(&lost.event_id)));
+    assert_eq!(head.extremities.len(), 2, "that it follows the other end is not known");
+    assert_eq!(world.receive(&lost).await, Received::Accepted);
+    let head = world.head().await;
+    let ends: Vec<_> = head.extremities.iter().map(|end| &end.event.event_id).collect();
+    assert_eq!(ends, [&found.event_id], "and now it is");
+    let snapshot = world.rooms.env.store.snapshot();
+    assert_eq!(gap::before(&snapshot, &room, (head.last, 0)).await.unwrap(), None);
+    world.check().await;
+}
+
+#[tokio::test]
+async fn an_outlier_that_comes_as_a_live_event_keeps_its_number() {
+    let mut world = World::new(RoomVersionId::V11).await;
+    let (room, version) = (world.graph.room.clone(), RoomVersionId::V11);
+    let content = json!({"topic": "from afar"});
+    let topic = world.graph.make(&state(bob(), "m.room.topic", "", content), &[world.newest()]);
+    let refused = state(dave(), "m.room.topic", "", json!({"topic": "not mine to set"}));
+    let refused = world.graph.make(&refused, &[world.newest()]);
+    let pdus = vec![unjudged(&refused), unjudged(&topic)];
+    store_outliers(&world.rooms, &room, &version, pdus).await.unwrap();
+    let number = async |id: &EventId| {
+        let snapshot = world.rooms.env.store.snapshot();
+        crate::rooms::events::find(&snapshot, &room, id).await.unwrap().unwrap()
+    };
+    let (first, header) = number(&topic.event_id).await;
+    assert!(header.outlier && !header.rejected && header.before.is_none());
+    assert!(number(&refused.event_id).await.1.rejected);
+    let snapshot = world.rooms.env.store.snapshot();
+    let both = [topic.event_id.clone(), refused.event_id.clone()];
+    assert!(unknown(&snapshot, &room, &both).await.unwrap().is_empty());
+    assert_eq!(without_state(&snapshot, &room, &both).await.unwrap(), both);
+    assert_eq!(world.receive(&topic).await, Received::Accepted);
+    let (then, header) = number(&topic.event_id).await;
+    assert_eq!(then, first);
+    assert!(!header.outlier && header.place.is_some());
+    assert_eq!(world.receive(&refused).await, Received::Rejected);
+    world.check().await;
 }

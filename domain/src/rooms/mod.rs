@@ -59,6 +59,8 @@ mod successor;
 pub mod summary;
 pub mod template;
 #[cfg(test)]
+pub(crate) mod test_graph;
+#[cfg(test)]
 pub(crate) mod test_room;
 pub mod threads;
 pub mod timestamp;

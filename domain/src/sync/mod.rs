@@ -5,6 +5,8 @@
 
 mod device_lists;
 mod ephemeral;
+#[cfg(test)]
+mod graph_tests;
 pub mod interest;
 mod joined;
 mod lazy;

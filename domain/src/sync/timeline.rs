@@ -75,8 +75,8 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
     Ok(timeline)
 }
 
-/// The oldest live event that may be told, and whether there are older ones that are wanted: the
-/// timeline begins after the newest gap and what was filled in there, which is no news.
+/// The oldest event that may be told, and whether there are older ones that are wanted: the timeline
+/// begins after the newest gap, and what was filled in there is no news.
 async fn beginning(
     view: &RoomView<'_>,
     wanted: &Wanted<'_>,
@@ -84,7 +84,7 @@ async fn beginning(
     let gap = gap::before(view.snapshot, view.room_id, (wanted.last, 0)).await?;
     match gap {
         Some(gap) if gap.n >= wanted.first_new => Ok(((gap.n, 0), true)),
-        _ => Ok(((wanted.first_new, 0), false)),
+        _ => Ok(((wanted.first_new, i32::MIN), false)),
     }
 }
 

@@ -11,10 +11,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     rooms::{
-        CacheSizes, Viewer,
-        dag_tests::{World, bob, carol, dave, say, state, unjudged},
-        gap,
+        CacheSizes, Viewer, gap,
         history::{self, Gaps, PageRequest},
+        test_graph::{World, bob, carol, dave, say, state, unjudged},
         test_room::user,
     },
     testing,
