@@ -14,8 +14,10 @@ use super::{
     links::{can_authorise, is_create},
 };
 
-/// Rows read from one event at once.
-const PAGE: usize = 128;
+/// Rows first read from one event: mostly one of the newest is held.
+const PAGE_FIRST: usize = 8;
+/// Rows read from it at once, at most, when it goes on.
+const PAGE_MAX: usize = 512;
 /// Events read from at once.
 const PAGES: usize = 16;
 
@@ -30,6 +32,20 @@ pub(super) enum Authorises {
     Nothing,
     /// The search was given up.
     Unknown,
+}
+
+/// An event whose citing ones are to be read, newest first.
+struct Open {
+    event: u64,
+    /// Only those numbered lower.
+    before: u64,
+    page: usize,
+}
+
+impl Open {
+    const fn new(event: u64) -> Self {
+        Self { event, before: u64::MAX, page: PAGE_FIRST }
+    }
 }
 
 /// Searches of one resolution, which remember what they came by.
@@ -57,25 +73,25 @@ impl<'a, R: Read> SharedSearch<'a, R> {
             return self.search_create().await;
         }
         let mut seen = FxHashSet::default();
-        // Each event that is read from, and before which number to go on.
-        let mut open = vec![(event, u64::MAX)];
+        let mut open = vec![Open::new(event)];
         while !open.is_empty() {
             let round = open.split_off(open.len().saturating_sub(PAGES));
-            let pages = round.iter().map(|(cited, before)| {
-                let scan = Scan::prefix(*cited).before((*cited, *before)).reverse().limit(PAGE);
+            let pages = round.iter().map(|Open { event, before, page }| {
+                let scan = Scan::prefix(*event).before((*event, *before)).reverse().limit(*page);
                 read.scan(&CITATIONS, room, scan)
             });
             let pages = try_join_all(pages).await?;
             let mut citing = Vec::new();
-            for ((cited, _), page) in round.iter().zip(&pages) {
-                self.rows_left = match self.rows_left.checked_sub(page.len()) {
+            for (Open { event, page, .. }, rows) in round.into_iter().zip(&pages) {
+                self.rows_left = match self.rows_left.checked_sub(rows.len()) {
                     Some(left) => left,
                     None => return Ok(Authorises::Unknown),
                 };
-                if let Some(((_, last), ())) = page.get(PAGE - 1) {
-                    open.push((*cited, *last));
+                if let Some(((_, before), ())) = rows.get(page - 1) {
+                    let page = (page * 4).min(PAGE_MAX);
+                    open.push(Open { event, before: *before, page });
                 }
-                let news = page.iter().map(|((_, number), ())| *number);
+                let news = rows.iter().map(|((_, number), ())| *number);
                 citing.extend(news.filter(|n| !self.fruitless.contains(n) && seen.insert(*n)));
             }
             if self.any_shared(&citing, &mut open).await? {
@@ -90,7 +106,7 @@ impl<'a, R: Read> SharedSearch<'a, R> {
     async fn any_shared(
         &self,
         events: &[u64],
-        open: &mut Vec<(u64, u64)>,
+        open: &mut Vec<Open>,
     ) -> Result<bool, ResolveStateError> {
         let Source { rooms, read, room } = *self.source;
         let links = rooms.links.load(read, room, events).await?;
@@ -103,7 +119,7 @@ impl<'a, R: Read> SharedSearch<'a, R> {
                 return Ok(true);
             }
             if can_authorise(links) {
-                open.push((*event, u64::MAX));
+                open.push(Open::new(*event));
             }
         }
         Ok(false)
