@@ -27,7 +27,19 @@ impl World {
         let (engine, others) = (MemoryEngine::new(), Recorder::default());
         let one = start(&engine, TestClock::default(), &others).await;
         let alice = one.register("alice").await;
-        Self { one, alice, others, engine }
+        let world = Self { one, alice, others, engine };
+        // Nobody is told of the user's first device: it was there before anybody came.
+        world.followed().await;
+        world
+    }
+
+    /// Waits until the tasks of all servers were told of what is committed.
+    async fn followed(&self) {
+        let seq = self.one.env.store.snapshot().view().seq(0);
+        while self.one.outbound.counts().followed < seq {
+            self.one.outbound.wake();
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Ends the server as a power loss would, as far as sending goes, and starts it again.
@@ -259,6 +271,7 @@ async fn receipts_of_a_user_that_wait_are_one_and_private_ones_stay_here() {
     let path = format!("/_matrix/client/v3/rooms/{room}/receipt/m.read.private/{private}");
     world.alice.post(&path, json!({})).await.ok();
     world.to_device("@bob:two", "end").await;
+    world.followed().await;
     world.others.set("two", Manner::Up);
     let sent = world
         .others

@@ -115,7 +115,11 @@ impl Outbound {
     #[must_use]
     pub fn counts(&self) -> OutboundCounts {
         let board = self.board.lock();
-        OutboundCounts { waiting: board.waiting(), active: board.active() }
+        OutboundCounts {
+            waiting: board.waiting(),
+            active: board.active(),
+            followed: self.followed(),
+        }
     }
 
     fn now_ms(&self) -> u64 {
@@ -165,6 +169,8 @@ pub struct OutboundCounts {
     pub waiting: usize,
     /// Servers that have a task.
     pub active: usize,
+    /// The commit up to which they were told that there is something.
+    pub followed: u64,
 }
 
 fn seq(snapshot: &Snapshot) -> u64 {
