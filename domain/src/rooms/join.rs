@@ -86,7 +86,7 @@ pub(super) async fn admission(
     let rule = JoinRules::new(rule.as_ref().map(|event| &event.pdu));
     match rule.join(current, &room.rules.authorization) {
         // The creator's first join comes before there are any rules.
-        _ if room.head.joined == 0 || *current == MembershipState::Join => Ok(None),
+        _ if follows_create(room) || *current == MembershipState::Join => Ok(None),
         Join::Allowed => Ok(None),
         Join::Refused(refusal) => Err(refusal.into()),
         Join::IfInOneOf(allowed) => {
@@ -99,6 +99,11 @@ pub(super) async fn admission(
             Ok(Some(authorising.ok_or(MembershipError::NobodyAuthorises)?))
         }
     }
+}
+
+/// Whether the next event comes just after the create event.
+fn follows_create(room: &RoomTx<'_>) -> bool {
+    matches!(&room.head.extremities[..], [end] if end.event.depth == 1)
 }
 
 /// Whether somebody is in one of several rooms.

@@ -212,3 +212,20 @@ async fn a_state_that_does_not_allow_the_join_is_refused() {
     let snapshot = world.rooms.env.store.snapshot();
     assert!(snapshot.get(&ROOM_HEAD, &world.graph.room, ()).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_room_larger_than_one_commit_is_taken_over() {
+    let mut world = outside(RoomVersionId::V11).await;
+    let members = 600;
+    let before = [world.graph.order[3].clone()];
+    let mut admission = join_of(&world, 4);
+    for at in 0..members {
+        let user = UserId::parse(format!("@user{at}:server{}.example", at % 50)).unwrap();
+        let join = state(&user, "m.room.member", user.as_str(), json!({"membership": "join"}));
+        admission.state.push(unjudged(&world.graph.make(&join, &before)));
+    }
+    import(&world.rooms, admission).await.unwrap();
+    let head = world.head().await;
+    assert_eq!((head.joined, head.joined_here, head.remote_servers), (members + 2, 1, 51));
+    assert_eq!(world.current().await.len() as u64, members + 5);
+}
