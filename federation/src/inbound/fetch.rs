@@ -328,7 +328,7 @@ impl<'a> Fetcher<'a> {
     /// One event. Different ones are first asked of different servers, but most of the first.
     async fn event(&self, at: usize, id: &OwnedEventId) -> Result<Box<RawValue>, Lacking> {
         let mut lacking = Lacking::NotHad;
-        let begin = if at % 2 == 0 { 0 } else { at % self.servers.len().max(1) };
+        let begin = if at.is_multiple_of(2) { 0 } else { at % self.servers.len().max(1) };
         for server in self.servers.iter().cycle().skip(begin).take(self.servers.len()) {
             let peers = &self.inbound.federation.peers;
             let request = get_event::Request::new(id.clone());
