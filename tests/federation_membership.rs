@@ -4,9 +4,12 @@ use millrace_federation::PeerError;
 use millrace_test_support::{Answer, Client, Network, TestServer};
 use ruma::{
     CanonicalJsonObject, OwnedRoomId, OwnedUserId, RoomVersionId,
-    api::federation::membership::{
-        create_invite::v2 as send_invite, create_join_event::v2 as send_join,
-        create_leave_event::v2 as send_leave, prepare_join_event::v1 as make_join,
+    api::federation::{
+        membership::{
+            create_invite::v2 as send_invite, create_join_event::v2 as send_join,
+            create_leave_event::v2 as send_leave, prepare_join_event::v1 as make_join,
+        },
+        transactions::send_transaction_message::v1 as send_transaction,
     },
     room_version_rules::RoomVersionRules,
     server_name, signatures,
@@ -231,8 +234,35 @@ async fn an_invitation_of_a_server_that_is_gone_is_rejected_here() {
     let since = sync(&bob).await["next_batch"].as_str().unwrap().to_owned();
     act(&bob, &room, "leave", None).await.ok();
     let synced = bob.get(&format!("/_matrix/client/v3/sync?since={since}")).await.ok();
-    assert!(synced["rooms"]["leave"][&room].is_object());
+    let left = &synced["rooms"]["leave"][&room]["timeline"]["events"][0];
+    assert_eq!(
+        (&left["state_key"], &left["content"]["membership"]),
+        (&json!("@bob:two"), &json!("leave"))
+    );
     assert!(sync(&bob).await["rooms"]["invite"][&room].is_null());
+}
+
+#[tokio::test]
+async fn only_who_invited_takes_an_invitation_back() {
+    let World { one, alice, bob, .. } = world().await;
+    let room = create(&alice, json!({ "invite": ["@bob:two"] })).await;
+    for (place, (sender, invited)) in
+        [("@eve:one", true), ("@alice:two", true), ("@alice:one", false)].into_iter().enumerate()
+    {
+        let event = json!({
+            "type": "m.room.member", "room_id": room, "sender": sender, "state_key": "@bob:two",
+            "content": { "membership": "leave" },
+        });
+        let mut request = send_transaction::Request::new(
+            format!("t{place}").into(),
+            server_name!("one").to_owned(),
+            one.env.now(),
+        );
+        request.pdus = vec![serde_json::value::to_raw_value(&event).unwrap()];
+        one.federation.peers.ask(server_name!("two"), request).await.unwrap();
+        let synced = sync(&bob).await;
+        assert_eq!(synced["rooms"]["invite"][&room].is_object(), invited, "by {sender}");
+    }
 }
 
 #[tokio::test]
@@ -599,7 +629,7 @@ fn lie(
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
                 let mut json: Value = serde_json::from_slice(&body).unwrap();
                 change(&mut json);
-                parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+                parts.headers.remove(http::header::CONTENT_LENGTH);
                 axum::response::Response::from_parts(parts, json.to_string().into())
             }
         },

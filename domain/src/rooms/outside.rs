@@ -23,7 +23,7 @@ pub struct Dealing {
     pub membership: MembershipState,
     /// Who made it so.
     pub sender: ruma::OwnedUserId,
-    /// The stripped state (JSON texts) that the user is shown.
+    /// What the user is shown (JSON texts): the stripped state, or the event that ended it.
     pub stripped: Vec<String>,
 }
 
@@ -66,8 +66,23 @@ pub async fn knocked(
 /// Where the store cannot be read or written.
 pub async fn left(rooms: &Rooms, room: &RoomId, user: &UserId) -> millrace_store::Result<()> {
     let membership = MembershipState::Leave;
-    let dealing = Dealing { membership, sender: user.to_owned(), stripped: Vec::new() };
+    let stripped = vec![end(rooms, user, user)];
+    let dealing = Dealing { membership, sender: user.to_owned(), stripped };
     change(rooms, room, user, &dealing, None).await
+}
+
+/// A leaving as clients see it. The event itself is not kept, and where no server was reached there
+/// is none, so its ID is one of ours.
+fn end(rooms: &Rooms, user: &UserId, sender: &UserId) -> String {
+    serde_json::json!({
+        "type": "m.room.member",
+        "event_id": format!("${}", rooms.env.random_text(43)),
+        "sender": sender,
+        "state_key": user,
+        "origin_server_ts": rooms.env.now(),
+        "content": { "membership": MembershipState::Leave },
+    })
+    .to_string()
 }
 
 /// Another server says that `by` has turned a user of ours away: has taken back the invitation or
@@ -90,7 +105,7 @@ pub async fn turned_away(
     });
     if believed {
         let (membership, sender) = (MembershipState::Leave, by.to_owned());
-        let dealing = Dealing { membership, sender, stripped: Vec::new() };
+        let dealing = Dealing { membership, sender, stripped: vec![end(rooms, user, by)] };
         change(rooms, room, user, &dealing, None).await?;
     }
     Ok(believed)

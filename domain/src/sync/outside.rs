@@ -56,6 +56,13 @@ fn put_stripped(
     section.end_unless_empty();
 }
 
+/// The end of an invitation or knock that came while we were not in the room: the event itself.
+fn put_end(room: &OwnedRoomId, row: &UserRoom, leave: &mut Object<'_>) {
+    let mut left = leave.object(room.as_str());
+    left.put_events("timeline", &row.stripped);
+    left.end();
+}
+
 /// A room up to the user's leaving; nothing where a room was only forgotten.
 async fn put_left(
     step: &Step<'_>,
@@ -65,9 +72,13 @@ async fn put_left(
 ) -> Result<(), SyncError> {
     let request = step.request;
     let Some(mut view) = step.view(room).await? else {
-        leave.object(room.as_str()).end();
+        put_end(room, row, leave);
         return Ok(());
     };
+    if row.event == 0 && step.since.is_some() {
+        put_end(room, row, leave);
+        return Ok(());
+    }
     let first_new = match step.since {
         Some(since) if !request.full_state => {
             first_after(step, room, &view.head, &since.view).await?

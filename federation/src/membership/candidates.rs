@@ -21,7 +21,7 @@ pub(super) struct Candidates(Vec<OwnedServerName>);
 
 impl Candidates {
     /// Who may know the room: those that the client names, who invited the user, through whom the
-    /// user knocked, and the server that the room's ID names.
+    /// user knocked; where there is nobody else, the server that the room's ID names.
     pub async fn of(
         env: &Env,
         room: &RoomId,
@@ -43,7 +43,10 @@ impl Candidates {
                 candidates.add(env, server);
             }
         }
-        if let Some(server) = room.server_name() {
+        // That a room was created on a server says little of who is in it now.
+        if candidates.0.is_empty()
+            && let Some(server) = room.server_name()
+        {
             candidates.add(env, server);
         }
         Ok(candidates)

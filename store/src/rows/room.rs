@@ -207,7 +207,8 @@ pub struct UserRoom {
     /// Left and forgotten: neither listed nor readable.
     #[serde(default)]
     pub forgotten: bool,
-    /// For invites and knocks: the stripped state (JSON texts) that the user is shown.
+    /// For invites and knocks: the stripped state (JSON texts) that the user is shown. Where one ended
+    /// while we were not in the room: the event that ended it, as clients see it.
     #[serde(default)]
     pub stripped: Vec<String>,
 }
