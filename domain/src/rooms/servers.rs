@@ -191,7 +191,7 @@ mod tests {
         let servers = servers_of(&env.store.snapshot(), &room.id).await.unwrap();
         assert_eq!(servers, ["far.example", "test.example"]);
         let shared = rooms_shared_with(&env.store.snapshot(), env, far).await.unwrap();
-        assert_eq!(shared, [room.id.clone()]);
+        assert_eq!(shared, std::slice::from_ref(&room.id));
         set(&room, &alice, one, "leave").await;
         assert!(is_in_room(&env.store.snapshot(), &room.id, far).await.unwrap());
         set(&room, &alice, two, "leave").await;
