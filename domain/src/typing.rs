@@ -130,6 +130,18 @@ impl Typing {
         Ok(())
     }
 
+    /// Shows `user` as not typing in any room: their account was given up.
+    pub fn stop_everywhere(&self, user: &UserId) {
+        let state = self.state.lock();
+        let types = |typing: &TypingRoom| typing.users.iter().any(|(typing, _)| typing == user);
+        let rooms = state.rooms.iter().filter(|(_, typing)| types(typing));
+        let rooms: Vec<_> = rooms.map(|(room, _)| room.clone()).collect();
+        drop(state);
+        for room in rooms {
+            self.stop(&room, user);
+        }
+    }
+
     /// Shows `user` as not typing.
     fn stop(&self, room: &RoomId, user: &UserId) {
         let mut state = self.state.lock();
@@ -285,6 +297,24 @@ mod tests {
         let watch = typing.env.store.watch(vec![PartitionId::of::<OwnedRoomId>(&room)]);
         typing.start(room, user_id!("@alice:test.example"), Duration::from_secs(10));
         watch.changed().await;
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_their_account_types_nowhere() {
+        let (typing, clock, _) = world().await;
+        let rooms = [room_id!("!a:test.example"), room_id!("!b:test.example")];
+        let (alice, bob) = (user_id!("@alice:test.example"), user_id!("@bob:test.example"));
+        for room in rooms {
+            typing.start(room, alice, Duration::from_secs(10));
+        }
+        typing.start(rooms[1], bob, Duration::from_secs(10));
+        let before = clock.token();
+        typing.stop_everywhere(alice);
+        assert!(typing.users(rooms[0]).is_empty());
+        assert_eq!(typing.users(rooms[1]), [bob]);
+        let mut told = typing.since(clock.range(Some(before), clock.token()));
+        told.sort();
+        assert_eq!(told, rooms, "both rooms hear of it");
     }
 
     #[tokio::test]

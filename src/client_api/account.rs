@@ -1,5 +1,7 @@
 //! The requester's own account: who am I, password, deactivation.
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State};
 use millrace_domain::{
     Env,
@@ -8,6 +10,7 @@ use millrace_domain::{
         Requester, change_password, deactivate, issue_openid_token,
         uiaa::{Challenge, UiaaError, authorise},
     },
+    typing::Typing,
 };
 use ruma::{
     api::{
@@ -86,7 +89,7 @@ async fn set_password(
 #[tracing::instrument(name = "client.account.deactivate", skip_all)]
 async fn give_up(
     State(accounts): State<AccountsPart>,
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
     limits: AccountLimits,
     requester: Requester,
     Matrix(request): Matrix<deactivate_api::v3::Request>,
@@ -95,6 +98,7 @@ async fn give_up(
     let challenge = Challenge::password("account/deactivate", &requester.user);
     authorise(&accounts, &challenge, request.auth.as_ref()).await?;
     deactivate(&accounts, &requester, request.erase).await?;
+    typing.stop_everywhere(&requester.user);
     tokio::spawn(departures::leave_rooms(accounts, rooms, requester.user));
     // There are no third-party identifiers to unbind.
     Ok(Matrix(deactivate_api::v3::Response::new(ThirdPartyIdRemovalStatus::Success)))
