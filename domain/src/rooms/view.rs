@@ -135,8 +135,7 @@ impl Seen {
 /// What decides about visibility at one state, with the numbers of the events that say so.
 #[derive(Clone)]
 struct Deciders {
-    root: StateRoot,
-    numbers: (Option<u64>, Option<u64>),
+    numbers: [Option<u64>; 2],
     visibility: HistoryVisibility,
     membership: MembershipState,
 }
@@ -162,8 +161,22 @@ impl<'a> RoomView<'a> {
         room_id: &'a RoomId,
         viewer: &'a Viewer,
     ) -> Result<Option<Self>, ReadError> {
-        let Some(head) = snapshot.get(&ROOM_HEAD, room_id, ()).await? else { return Ok(None) };
         let user_room = snapshot.get(&USER_ROOMS, &viewer.user, room_id).await?;
+        Self::open_as(rooms, snapshot, room_id, viewer, user_room).await
+    }
+
+    /// As [`RoomView::open`], where it is known how the viewer has the room at the snapshot.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn open_as(
+        rooms: &'a Rooms,
+        snapshot: &'a Snapshot,
+        room_id: &'a RoomId,
+        viewer: &'a Viewer,
+        user_room: Option<UserRoom>,
+    ) -> Result<Option<Self>, ReadError> {
+        let Some(head) = snapshot.get(&ROOM_HEAD, room_id, ()).await? else { return Ok(None) };
         let rules = room_version::rules(&head.version)
             .ok_or_else(|| ReadError::Version(head.version.clone()))?;
         let reach = Reach::Nothing;
@@ -227,8 +240,8 @@ impl<'a> RoomView<'a> {
     /// Where the store cannot be read.
     pub async fn look(&self, numbers: &[u64]) -> Result<Vec<Seen>, ReadError> {
         let loaded = self.load(numbers).await?;
-        let mut known: Vec<Deciders> = Vec::new();
-        let mut seen = Vec::with_capacity(loaded.len());
+        let mut roots: Vec<StateRoot> = Vec::with_capacity(loaded.len());
+        let mut within = Vec::with_capacity(loaded.len());
         for (event, header) in loaded {
             let (Some((n, k)), Some(before)) = (header.place, header.before) else { continue };
             let index = TimelineIndex { n, k };
@@ -236,18 +249,18 @@ impl<'a> RoomView<'a> {
             if ignored || !self.reaches(index) {
                 continue;
             }
-            let at = match known.iter().position(|deciders| deciders.root == before) {
-                Some(at) => at,
-                None => {
-                    known.push(self.deciders(before, known.last()).await?);
-                    known.len() - 1
-                }
-            };
-            if let Some(membership) = self.judge(&event, index, &known[at]) {
-                seen.push(Seen { event, header, membership: Some(membership) });
+            // Events between two changes of state have the same before them.
+            if roots.last() != Some(&before) {
+                roots.push(before);
             }
+            within.push((event, header, index, roots.len() - 1));
         }
-        Ok(seen)
+        let deciders = self.deciders(&roots).await?;
+        let judged = within.into_iter().filter_map(|(event, header, index, at)| {
+            let membership = self.judge(&event, index, &deciders[at])?;
+            Some(Seen { event, header, membership: Some(membership) })
+        });
+        Ok(judged.collect())
     }
 
     /// As [`RoomView::look`], for rows of the timeline.
@@ -317,30 +330,35 @@ impl<'a> RoomView<'a> {
         visibility::may_see(&at).then(|| at.membership_set.unwrap_or(at.membership))
     }
 
-    /// What decides at the state `root`; where it is what it was at `last`, nothing is parsed.
-    async fn deciders(
-        &self,
-        root: StateRoot,
-        last: Option<&Deciders>,
-    ) -> Result<Deciders, ReadError> {
+    /// What decides at each of the states; where the events that say so are those of the state
+    /// before, nothing is parsed.
+    async fn deciders(&self, roots: &[StateRoot]) -> Result<Vec<Deciders>, ReadError> {
         let user = self.viewer.user.as_str();
         let places = [("m.room.history_visibility", ""), ("m.room.member", user)];
         let states = &self.rooms.states;
-        let numbers = states.get_many(self.snapshot, self.room_id, root, &places).await?;
-        let numbers = (numbers[0], numbers[1]);
-        if let Some(last) = last.filter(|last| last.numbers == numbers) {
-            return Ok(Deciders { root, ..last.clone() });
+        let numbers = states.get_in_each(self.snapshot, self.room_id, roots, places).await?;
+        let mut all: Vec<Deciders> = Vec::with_capacity(roots.len());
+        for numbers in numbers {
+            let known = all.last().filter(|last| last.numbers == numbers).cloned();
+            all.push(match known {
+                Some(known) => known,
+                None => Deciders {
+                    numbers,
+                    visibility: self.visibility_in(numbers[0]).await?,
+                    membership: self.membership_in(numbers[1]).await?,
+                },
+            });
         }
-        let visibility = self.visibility_in(numbers.0).await?;
-        let membership = match numbers.1 {
-            Some(number) => {
-                let event = self.load_events(&[number]).await?;
-                let content = event.first().map(|event| event.pdu.content_as::<MemberContent>());
-                content.and_then(Result::ok).map_or(MembershipState::Leave, |c| c.membership)
-            }
-            None => MembershipState::Leave,
-        };
-        Ok(Deciders { root, numbers, visibility, membership })
+        Ok(all)
+    }
+
+    async fn membership_in(&self, number: Option<u64>) -> Result<MembershipState, ReadError> {
+        let Some(number) = number else { return Ok(MembershipState::Leave) };
+        let event = self.load_events(&[number]).await?;
+        let content = event.first().map(|event| event.pdu.content_as::<MemberContent>());
+        Ok(content
+            .and_then(Result::ok)
+            .map_or(MembershipState::Leave, |content| content.membership))
     }
 
     async fn visibility_in(&self, number: Option<u64>) -> Result<HistoryVisibility, ReadError> {

@@ -20,6 +20,7 @@ mod cache;
 mod diff;
 mod edit;
 mod error;
+mod follow;
 mod hash;
 pub mod layout;
 mod leaf;

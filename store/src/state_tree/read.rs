@@ -154,7 +154,7 @@ pub(super) fn branch(node: &Node, skip: &[u8], depth: usize) -> Result<usize, Co
 }
 
 /// Where a path leads from an inner node: a child and its depth.
-fn step(
+pub(super) fn step(
     node: &Node,
     inner: Inner<'_>,
     depth: usize,

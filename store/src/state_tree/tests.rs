@@ -198,6 +198,19 @@ fn agrees_with_model<P: Placement>(bench: &Bench<P>, batches: &[Vec<OwnedChange>
         let found = block_on(bench.tree.get_many(&bench.source(), *root, &refs)).unwrap();
         let expected: Vec<_> = keys.iter().map(|key| model.get(key).copied()).collect();
         assert_eq!(found, expected);
+        for pair in refs.chunks_exact(2).take(20) {
+            let each = states.iter().chain(&states[..1]).chain(states.iter().rev());
+            let (roots, models): (Vec<_>, Vec<_>) =
+                each.map(|(root, model)| (*root, model)).unzip();
+            let source = bench.source();
+            let found = bench.tree.get_in_each(&source, &roots, [pair[0], pair[1]]);
+            let of = |model: &Model, (event_type, state_key)| {
+                model.get(&key(event_type, state_key)).copied()
+            };
+            let expected: Vec<_> =
+                models.into_iter().map(|model| [of(model, pair[0]), of(model, pair[1])]).collect();
+            assert_eq!(block_on(found).unwrap(), expected);
+        }
         for (event_type, state_key) in refs.iter().take(5) {
             let source = bench.source();
             let get = bench.tree.get(&source, *root, event_type, state_key);
@@ -434,4 +447,22 @@ fn operations_can_be_sent_between_threads() {
     is_send(&bench.tree.get_many(&source, StateRoot::EMPTY, &[]));
     is_send(&bench.tree.diff(&source, StateRoot::EMPTY, StateRoot::EMPTY));
     is_send(&bench.tree.list(&source, StateRoot::EMPTY, None));
+}
+
+#[test]
+fn in_many_states_only_what_changed_on_the_way_to_a_key_is_read() {
+    let bench = Bench::keyed();
+    let mut roots = vec![bench.of(&members(5_000))];
+    for number in 0..50 {
+        let at = *roots.last().unwrap();
+        roots.push(bench.apply(at, &[(key("x", &number.to_string()), Some(number))]));
+    }
+    let one = member(1);
+    let keys = [(&*one.event_type, &*one.state_key), ("absent", "")];
+    let before = bench.rows.trips.load(Ordering::Relaxed);
+    let found = block_on(bench.tree.get_in_each(&bench.source(), &roots, keys)).unwrap();
+    assert_eq!(found, vec![[Some(1), None]; roots.len()]);
+    // The root of each, and once what lies below.
+    let trips = bench.rows.trips.load(Ordering::Relaxed) - before;
+    assert!(trips < roots.len() + 20, "{trips} reads");
 }
