@@ -39,6 +39,7 @@ pub mod outside;
 pub mod profile;
 mod queue;
 pub mod receive;
+pub mod recent;
 pub mod redact;
 mod relate;
 pub mod relations;
@@ -100,6 +101,7 @@ pub struct Rooms {
     pub links: Links,
     /// What forks were resolved into.
     pub resolutions: Resolutions,
+    recent: Arc<recent::Recent>,
 }
 
 /// Sizes of caches, in bytes.
@@ -126,7 +128,7 @@ impl Rooms {
         let states = States::open(&env, caches.state_bytes).await?;
         let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
         let (links, resolutions) = (Links::default(), Resolutions::default());
-        let imports = import::Imports::default();
-        Ok(Self { env, events, states, links, resolutions, lazy_states, imports })
+        let (imports, recent) = (import::Imports::default(), Arc::default());
+        Ok(Self { env, events, states, links, resolutions, lazy_states, imports, recent })
     }
 }

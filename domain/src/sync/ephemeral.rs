@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use millrace_store::{
-    Read, Scan,
+    PartitionId, Read, Scan,
     rows::receipt::{Receipt, ReceiptKind},
     tables::RECEIPTS,
 };
-use ruma::{OwnedEventId, OwnedUserId, RoomId};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Value, json};
 
 use super::{Step, SyncError, joined::RoomNews};
@@ -54,8 +54,16 @@ async fn receipts(
     room: &RoomId,
     news: &RoomNews,
 ) -> Result<Option<Value>, SyncError> {
+    let (store, partition) = (&step.syncs.rooms.env.store, PartitionId::of::<OwnedRoomId>(&room));
     let rows: Receipts = if news.whole {
-        step.snapshot.scan(&RECEIPTS, room, Scan::all().limit(RECEIPTS_MAX)).await?
+        if step.syncs.unreceipted.get(store, &step.snapshot, partition).is_some() {
+            return Ok(None);
+        }
+        let rows = step.snapshot.scan(&RECEIPTS, room, Scan::all().limit(RECEIPTS_MAX)).await?;
+        if rows.is_empty() {
+            step.syncs.unreceipted.put(&step.snapshot, partition, ());
+        }
+        rows
     } else {
         let mut keys = BTreeSet::new();
         for change in news.changes.iter().filter(|change| change.table == RECEIPTS.info().id) {

@@ -55,11 +55,11 @@ pub(super) async fn put(
     let mut members = BTreeSet::new();
     let mut join = rooms.object("join");
     for index in candidates(step, news) {
-        let (room, _) = &step.interest.joined[index];
+        let (room, row) = &step.interest.joined[index];
         if !step.request.filter.rooms.admits(room) {
             continue;
         }
-        let Some(view) = step.view(room).await? else { continue };
+        let Some(view) = step.view(room, row).await? else { continue };
         let mut joined = join.object(room.as_str());
         JoinedStep { step, room, view }.put(news, &mut joined, &mut members).await?;
         joined.end_unless_empty();

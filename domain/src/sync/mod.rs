@@ -20,7 +20,7 @@ mod user;
 use std::{sync::Arc, time::Duration};
 
 use millrace_model::SyncToken;
-use millrace_store::{PartitionId, Snapshot, View, tables::DEVICE_LISTS};
+use millrace_store::{PartitionId, Snapshot, View, rows::room::UserRoom, tables::DEVICE_LISTS};
 use ruma::{OwnedUserId, RoomId};
 use tokio::time::{Instant, timeout_at};
 
@@ -36,7 +36,10 @@ use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},
     json::{Array, Object},
     presence::Presence,
-    rooms::{ReadError, RoomView, Rooms, Seen, Viewer, events::LoadError, states::StateError},
+    rooms::{
+        ReadError, RoomView, Rooms, Seen, Viewer, events::LoadError, recent::UntilNews,
+        states::StateError,
+    },
     to_device::Pending,
     typing::Typing,
     unread::{UnreadError, Unreads},
@@ -77,6 +80,8 @@ pub struct Syncs {
     pub unreads: Arc<Unreads>,
     interests: Arc<Interests>,
     lazy: Arc<LazyMembers>,
+    /// Rooms in which nobody has a receipt.
+    unreceipted: Arc<UntilNews<()>>,
 }
 
 /// What syncs are made of.
@@ -98,8 +103,8 @@ impl Syncs {
     #[must_use]
     pub fn new(parts: SyncParts) -> Self {
         let SyncParts { rooms, ephemeral, typing, presence, unreads } = parts;
-        let (interests, lazy) = Default::default();
-        Self { rooms, ephemeral, typing, presence, unreads, interests, lazy }
+        let (interests, lazy, unreceipted) = Default::default();
+        Self { rooms, ephemeral, typing, presence, unreads, interests, lazy, unreceipted }
     }
 }
 
@@ -129,10 +134,15 @@ impl Step<'_> {
         self.since.map_or_else(View::empty, |since| since.view.clone())
     }
 
-    /// A room as the user sees it.
-    async fn view<'s>(&'s self, room: &'s RoomId) -> Result<Option<RoomView<'s>>, SyncError> {
+    /// A room as the user sees it; they have `row` of it.
+    async fn view<'s>(
+        &'s self,
+        room: &'s RoomId,
+        row: &UserRoom,
+    ) -> Result<Option<RoomView<'s>>, SyncError> {
         let rooms = &self.syncs.rooms;
-        Ok(RoomView::open(rooms, &self.snapshot, room, &self.viewer).await?)
+        let row = Some(row.clone());
+        Ok(RoomView::open_as(rooms, &self.snapshot, room, &self.viewer, row).await?)
     }
 
     /// Adds room events, in the form and with the fields that the filter asks for, as `events`.

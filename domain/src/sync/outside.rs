@@ -71,7 +71,7 @@ async fn put_left(
     leave: &mut Object<'_>,
 ) -> Result<(), SyncError> {
     let request = step.request;
-    let Some(mut view) = step.view(room).await? else {
+    let Some(mut view) = step.view(room, row).await? else {
         put_end(room, row, leave);
         return Ok(());
     };

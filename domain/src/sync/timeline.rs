@@ -8,11 +8,13 @@ use millrace_store::{
 use super::{Step, SyncError};
 use crate::{
     json::Object,
-    rooms::{RoomView, Seen, gap},
+    rooms::{RoomView, Seen, gap, recent::Rows},
 };
 
 /// So many rows are looked through at most for events that a filter admits.
 const LOOKED_AT_MAX: usize = 2_000;
+/// Where all of a timeline begins, but for what was filled in before it.
+const ALL: (i64, i32) = (1, 0);
 
 /// What part of a timeline is wanted.
 pub struct Wanted<'a> {
@@ -58,8 +60,7 @@ pub async fn read(view: &RoomView<'_>, wanted: &Wanted<'_>) -> Result<Timeline, 
         let missing = wanted.limit.saturating_sub(timeline.events.len());
         // At least two: `clamp` would panic where less is left than that.
         let batch = (missing + 1).min(LOOKED_AT_MAX - looked_at).max(2);
-        let scan = Scan::all().from(oldest).before(timeline.start);
-        let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.reverse().limit(batch)).await?;
+        let rows = batch_of_rows(view, oldest, timeline.start, batch).await?;
         let exhausted = rows.len() < batch;
         looked_at += rows.len();
         if let Some(more) = take(view, wanted, rows, &mut timeline).await? {
@@ -81,11 +82,34 @@ async fn beginning(
     view: &RoomView<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<((i64, i32), bool), SyncError> {
+    if wanted.first_new == ALL.0 && view.newest().await?.without_gaps {
+        return Ok((ALL, false));
+    }
     let gap = gap::before(view.snapshot, view.room_id, (wanted.last, 0)).await?;
     match gap {
         Some(gap) if gap.n >= wanted.first_new => Ok(((gap.n, 0), true)),
         _ => Ok(((wanted.first_new, i32::MIN), false)),
     }
+}
+
+/// The newest rows from one place on and before another, at most so many.
+async fn batch_of_rows(
+    view: &RoomView<'_>,
+    oldest: (i64, i32),
+    before: (i64, i32),
+    limit: usize,
+) -> Result<Rows, SyncError> {
+    // Who begins with the room mostly gets what others got who did.
+    if oldest == ALL && before.0 > view.head.last {
+        let newest = view.newest().await?;
+        let begins = newest.rows.first().is_none_or(|(place, _)| *place < before);
+        if begins && newest.suffices(limit) {
+            let wanted = newest.rows.iter().take_while(|(place, _)| *place >= oldest);
+            return Ok(wanted.take(limit).copied().collect());
+        }
+    }
+    let scan = Scan::all().from(oldest).before(before).reverse().limit(limit);
+    Ok(view.snapshot.scan(&TIMELINE, view.room_id, scan).await?)
 }
 
 /// Adds a timeline to a room.
