@@ -173,3 +173,50 @@ async fn a_filter_chooses_the_fields_and_the_format_of_events() {
     let left = &raw.sync(&next(&answer)).await["rooms"]["leave"][&room];
     assert!(list(&left["timeline"]["events"])[0]["hashes"].is_object(), "{left}");
 }
+
+#[tokio::test]
+async fn every_initial_sync_tells_what_came_since_the_one_before() {
+    let server = TestServer::start().await;
+    let (users, room) = make_room(&server, &["alice", "bob"]).await;
+    let follower = Follower::new(&users[1], json!({"room": {"timeline": {"limit": 3}}})).await;
+    let whole = Follower::new(&users[1], json!({"room": {"timeline": {"limit": 50}}})).await;
+    for turn in ["one", "two", "three", "four"] {
+        let path = format!("{V3}/rooms/{room}/send/m.room.message/{turn}");
+        let sent = users[0].put(&path, json!({ "msgtype": "m.text", "body": turn })).await.ok();
+        for follower in [&follower, &whole, &follower] {
+            let answer = follower.sync("").await;
+            let timeline = list(&answer["rooms"]["join"][&room]["timeline"]["events"]);
+            assert_eq!(timeline.last().unwrap()["content"]["body"], turn);
+        }
+        let receipt = format!("{V3}/rooms/{room}/receipt/m.read/{}", text(&sent["event_id"]));
+        users[0].post(&receipt, json!({})).await.ok();
+        let ephemeral = &follower.sync("").await["rooms"]["join"][&room]["ephemeral"]["events"];
+        let read = &ephemeral[0]["content"][text(&sent["event_id"])]["m.read"];
+        assert!(read[users[0].user().as_str()].is_object(), "{ephemeral}");
+    }
+    let answer = follower.sync("").await;
+    let timeline = &answer["rooms"]["join"][&room]["timeline"];
+    assert_eq!((list(&timeline["events"]).len(), &timeline["limited"]), (3, &json!(true)));
+    let answer = whole.sync("").await;
+    let timeline = &answer["rooms"]["join"][&room]["timeline"];
+    assert_eq!(list(&timeline["events"])[0]["type"], "m.room.create");
+    assert_eq!(timeline["limited"], Value::Null);
+}
+
+#[tokio::test]
+async fn who_gives_up_their_account_types_no_more() {
+    let server = TestServer::start().await;
+    let (users, room) = make_room(&server, &["alice", "bob"]).await;
+    let types = format!("{V3}/rooms/{room}/typing/{}", users[1].user());
+    users[1].put(&types, json!({ "typing": true, "timeout": 30_000 })).await.ok();
+    let typing = async || {
+        let answer = Follower::new(&users[0], json!({})).await.sync("").await;
+        list(&answer["rooms"]["join"][&room]["ephemeral"]["events"])
+    };
+    assert_eq!(typing().await[0]["content"]["user_ids"], json!([users[1].user()]));
+    let identifier = json!({ "type": "m.id.user", "user": "bob" });
+    let auth =
+        json!({ "type": "m.login.password", "identifier": identifier, "password": "password" });
+    users[1].post(&format!("{V3}/account/deactivate"), json!({ "auth": auth })).await.ok();
+    assert_eq!(typing().await, Vec::<Value>::new());
+}
