@@ -13,8 +13,8 @@ use crate::{
 
 /// So many rows are looked through at most for events that a filter admits.
 const LOOKED_AT_MAX: usize = 2_000;
-/// Where all of a timeline begins, but for what was filled in before it.
-const ALL: (i64, i32) = (1, 0);
+/// Where all of a timeline begins.
+const ALL: (i64, i32) = (1, i32::MIN);
 
 /// What part of a timeline is wanted.
 pub struct Wanted<'a> {
