@@ -3,6 +3,8 @@
 //! run with `cargo bench --bench inbound`, and `-- N` for another number of transactions of 50 events
 //! than 40.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

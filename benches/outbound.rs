@@ -2,6 +2,8 @@
 //! event, processor time for each message, and memory for servers that are down. Prints figures; run
 //! with `cargo bench --bench outbound`, and `-- N` for another number of dead servers than 5,000.
 
+#![expect(clippy::print_stdout, reason = "a benchmark reports")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

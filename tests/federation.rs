@@ -148,7 +148,7 @@ async fn an_openid_token_tells_third_parties_who_a_user_is() {
     assert_eq!(userinfo(&one, token).await.ok(), json!({ "sub": "@alice:one" }));
     userinfo(&two, token).await.refused(401, "M_UNKNOWN_TOKEN");
     userinfo(&one, "made_up").await.refused(401, "M_UNKNOWN_TOKEN");
-    one.clock.advance(std::time::Duration::from_secs(3601));
+    one.clock.advance(Duration::from_secs(3601));
     userinfo(&one, token).await.refused(401, "M_UNKNOWN_TOKEN");
 }
 
@@ -185,7 +185,7 @@ async fn a_space_goes_on_at_another_server() {
     // What was told is remembered for a while.
     network.leave("one");
     assert_eq!(walk().await.len(), 3);
-    network.clock.advance(std::time::Duration::from_secs(301));
+    network.clock.advance(Duration::from_secs(301));
     assert_eq!(walk().await, [near_space]);
 }
 
@@ -209,7 +209,7 @@ async fn a_server_that_asks_too_often_is_told_to_wait() {
     let mut config = TestServer::config();
     config.rate_limits.enabled = true;
     config.rate_limits.federation.burst = 3;
-    let one = TestServer::start_in_with(&network, "one", config).await;
+    let _one = TestServer::start_in_with(&network, "one", config).await;
     let two = TestServer::start_in(&network, "two").await;
     let three = TestServer::start_in(&network, "three").await;
     let ask = async |server: &TestServer| {

@@ -194,7 +194,8 @@ impl Config {
     pub fn federation_on(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let addresses = self.federation.federation_address.as_ref();
         let addresses = addresses.unwrap_or(&self.server.address).as_slice();
-        let ports = self.federation.federation_port.iter().flat_map(|ports| ports.as_slice());
+        let ports =
+            self.federation.federation_port.iter().flat_map(super::server::OneOrMany::as_slice);
         ports.flat_map(move |port| {
             addresses.iter().map(move |address| SocketAddr::new(*address, *port))
         })
