@@ -210,9 +210,11 @@ fn read(raw: &RawValue, rules: &RoomVersionRules) -> Result<Candidate, Refusal> 
     object.remove("unsigned");
     let pdu = Pdu::from_canonical(&object, rules)?;
     bounded("event", pdu.json().len(), EVENT_BYTES_MAX)?;
+    let counts_bytes = room_version::counts_bytes(rules);
+    let length = |text: &str| if counts_bytes { text.len() } else { text.chars().count() };
     for (field, bytes) in [
-        ("type", pdu.kind.to_string().len()),
-        ("state_key", pdu.state_key.as_deref().map_or(0, str::len)),
+        ("type", length(&pdu.kind.to_string())),
+        ("state_key", pdu.state_key.as_deref().map_or(0, length)),
         ("sender", pdu.sender.as_str().len()),
         ("room_id", pdu.room_id.as_str().len()),
         ("event_id", pdu.event_id.as_str().len()),

@@ -151,6 +151,13 @@ async fn what_breaks_a_limit_is_refused() {
         let refused = check(&world, "11", &with(field, value)).await;
         assert!(matches!(refused, Err(Refusal::TooLarge { .. })), "{field}");
     }
+    // Before version 11 what counts are code points.
+    for (version, count, taken) in [("10", 255, true), ("10", 256, false), ("11", 70, false)] {
+        let mut event = message("@a:one");
+        event["state_key"] = json!("💥".repeat(count));
+        let checked = check(&world, version, &signed(version, "one", event)).await;
+        assert_eq!(checked.is_ok(), taken, "{version} {count}: {checked:?}");
+    }
     let refused = check(&world, "11", &with("prev_events", json!(vec!["$p"; 21]))).await;
     assert!(matches!(refused, Err(Refusal::TooManyReferences { count: 21, .. })));
     let refused = check(&world, "11", &with("auth_events", json!(vec!["$p"; 11]))).await;

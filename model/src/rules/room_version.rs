@@ -43,11 +43,26 @@ pub fn rules(version: &RoomVersionId) -> Option<&'static RoomVersionRules> {
     Some(&RULES[place])
 }
 
+/// Whether events of other servers with a `type` or `state_key` of more than 255 bytes are refused.
+/// Rooms of versions before 11 have events in which other servers counted code points: whoever
+/// refused those would lack parts of the room's graph and state.
+#[must_use]
+pub const fn counts_bytes(rules: &RoomVersionRules) -> bool {
+    // That and this came with room version 11.
+    rules.authorization.use_room_create_sender
+}
+
 #[cfg(test)]
 mod tests {
     use ruma::room_version_rules::{RoomIdFormatVersion, StateResolutionVersion};
 
     use super::*;
+
+    #[test]
+    fn bytes_are_counted_from_version_11_on() {
+        let counting = SUPPORTED.iter().filter(|version| rules(version).is_some_and(counts_bytes));
+        assert!(counting.eq([&RoomVersionId::V11, &RoomVersionId::V12]));
+    }
 
     #[test]
     fn versions_one_to_twelve_have_the_rules_ruma_gives_them() {
