@@ -94,6 +94,9 @@ async fn receipts_reset_the_unread_counts_and_are_shown_to_others() {
     assert_eq!(*unread, json!({"notification_count": 2, "highlight_count": 0}));
     let room = format!("{V3}/rooms/{}", world.room);
     world.bob.post(&format!("{room}/receipt/m.read/{second}"), json!({})).await.ok();
+    // Both say the same of one event; the one that is about all the room is shown.
+    let threaded = json!({"thread_id": "main"});
+    world.bob.post(&format!("{room}/receipt/m.read/{second}"), threaded).await.ok();
     let markers = json!({"m.fully_read": second, "m.read.private": second});
     world.bob.post(&format!("{room}/read_markers"), markers).await.ok();
     let seen = world.sync(&world.bob, Some(&sync["next_batch"])).await;
@@ -105,6 +108,7 @@ async fn receipts_reset_the_unread_counts_and_are_shown_to_others() {
     let events = &alices["rooms"]["join"][&world.room]["ephemeral"]["events"];
     let receipts = &contents(events, "m.receipt")[0][&second];
     assert!(receipts["m.read"][world.bob.user().as_str()]["ts"].is_u64(), "{receipts}");
+    assert!(receipts["m.read"][world.bob.user().as_str()].get("thread_id").is_none(), "{receipts}");
     assert!(receipts.get("m.read.private").is_none(), "a private receipt is nobody else's");
     for (body, kind) in [
         (json!({"thread_id": "$other"}), "m.read"),

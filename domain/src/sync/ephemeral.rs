@@ -85,7 +85,9 @@ async fn receipts(
             value["thread_id"] = json!(thread);
         }
         let users = content.entry(receipt.event_id).or_default().entry(kind).or_default();
-        users.insert(user, value);
+        // Where one event is read in and out of threads, the latter says more (spec: Threaded read
+        // receipts); it comes first.
+        users.entry(user).or_insert(value);
     }
     Ok((!content.is_empty()).then(|| json!(content)))
 }
