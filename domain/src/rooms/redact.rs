@@ -94,13 +94,17 @@ async fn check(room: &RoomTx<'_>, sender: &UserId, target: &EventId) -> Result<(
     }
     let unknown = || RedactError::UnknownEvent(target.to_owned());
     let found = events::find(room.tx, &room.room_id, target).await?;
-    let (number, _) = found.ok_or_else(unknown)?;
+    let levels = room.power_levels().await?;
+    let Some((number, _)) = found else {
+        // Other servers may have what has not come here yet.
+        let may = room.head.remote_servers > 0 && levels.can(sender, Action::RedactOthers);
+        return if may { Ok(()) } else { Err(unknown()) };
+    };
     let target = room.event(number).await?;
     let kind = &target.pdu.kind;
     if matches!(kind, TimelineEventType::RoomCreate | TimelineEventType::RoomServerAcl) {
         return Err(RedactError::Protected(kind.clone()));
     }
-    let levels = room.power_levels().await?;
     // The rules of rooms let every user of a server redact what the server's users sent; between
     // users of one server it is the server that keeps them apart.
     let allowed = *sender == target.pdu.sender
