@@ -212,20 +212,22 @@ async fn missing_events_are_fetched_from_the_sender() {
 async fn more_missing_events_are_asked_for_in_turn() {
     let world = World::new().await;
     let mut chain = vec![world.say(&[&world.bob], "0")];
-    for n in 1..8 {
+    for n in 1..25 {
         let next = world.say(&[chain.last().unwrap()], &n.to_string());
         chain.push(next);
     }
-    // One event at a time: that just before what is asked for.
+    // Ten events at a time, those just before what is asked for: whoever gives fewer has no more.
     let events: Vec<Pdu> = chain.clone();
     world.far.on("get_missing_events", move |asked: &Asked| {
         let latest = asked.body["latest_events"][0].as_str()?;
         let at = events.iter().position(|pdu| pdu.event_id == latest)?;
-        let before = at.checked_sub(1).map(|at| wire(&events[at]));
-        Some(FakeAnswer::Json(json!({ "events": before.as_slice() })))
+        let before: Vec<Value> = events[at.saturating_sub(10)..at].iter().map(wire).collect();
+        Some(FakeAnswer::Json(json!({ "events": before })))
     });
     world.send(&[chain.last().unwrap()]).await;
-    assert_eq!(world.heard().await, ["7", "6", "5", "4", "3", "2", "1", "0"]);
+    let all: Vec<String> = (0..25).rev().map(|n| n.to_string()).collect();
+    assert_eq!(world.heard().await, all);
+    assert_eq!(world.far.asked("get_missing_events").len(), 3);
 }
 
 #[tokio::test]
@@ -239,7 +241,29 @@ async fn an_answer_with_other_events_than_asked_for_is_not_used() {
         .answers("get_missing_events", FakeAnswer::Json(json!({ "events": [wire(&unasked)] })));
     world.send(&[&newest]).await;
     assert!(world.heard().await.is_empty(), "neither the unasked nor what lacks its predecessor");
-    assert_eq!(world.far.asked("state_ids").len(), 1, "the state before it was asked for, in vain");
+    // A server that does not show what is before its own event is not believed about the state.
+    assert!(world.far.asked("state_ids").is_empty());
+}
+
+#[tokio::test]
+async fn what_follows_an_event_that_is_not_received_is_not_received_over_a_gap() {
+    let world = World::new().await;
+    let carol = world.far.user("carol");
+    let lost = world.room.join(&world.far, &carol, &[&world.bob]);
+    let renamed = world.room.join(&world.far, &carol, &[&lost]);
+    let first = world.room.say(&world.far, &renamed, &[&renamed], "1");
+    let second = world.room.say(&world.far, &renamed, &[&first], "2");
+    let events = json!({ "events": [wire(&first)] });
+    world.far.answers("get_missing_events", FakeAnswer::Json(events));
+    // Its state has an event that nobody shows.
+    let member = alice_member(&world).await;
+    let room = &world.room;
+    let state = [&room.create, &room.levels, &room.join_rules, &member, &world.bob, &renamed];
+    tell_state(&world, &first, &state);
+    world.send(&[&second]).await;
+    assert!(world.heard().await.is_empty());
+    let asked = world.far.asked("state_ids");
+    assert_eq!(asked.len(), 1, "not for the state before the second one");
 }
 
 /// The answers by which a fake server tells the state of a room before an event.
@@ -394,6 +418,16 @@ async fn what_the_rules_refuse_is_rejected_and_what_follows_it_is_received() {
     world.alice.get(&world.path("state/m.room.topic/")).await.refused(404, "M_NOT_FOUND");
     let path = world.path(&format!("event/{}", refused.event_id));
     world.alice.get(&path).await.refused(404, "M_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_event_can_be_redacted_before_it_has_come() {
+    let world = World::new().await;
+    let late = world.say(&[&world.bob], "late");
+    let path = world.path(&format!("redact/{}/1", late.event_id));
+    world.alice.put(&path, json!({})).await.ok();
+    world.send(&[&late]).await;
+    assert_eq!(world.heard().await, ["?"]);
 }
 
 #[tokio::test]

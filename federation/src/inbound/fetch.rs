@@ -97,7 +97,8 @@ impl<'a> Fetcher<'a> {
         ExchangeLimits { timeout: self.limits().timeout, ..ExchangeLimits::default() }
     }
 
-    /// The events between `earliest` and `latest`, as the first server has them that answers.
+    /// The events between `earliest` and `latest`, as the first server has them that has any of good
+    /// form. Empty where those that answered gave none; an error where nobody answered.
     pub async fn missing(
         &self,
         earliest: &[OwnedEventId],
@@ -105,6 +106,7 @@ impl<'a> Fetcher<'a> {
         limit: usize,
     ) -> Result<HashMap<OwnedEventId, Pdu>, Lacking> {
         let mut lacking = Lacking::NotHad;
+        let mut answered = false;
         for server in &self.servers {
             let (room, latest) = (self.room.to_owned(), latest.to_vec());
             let mut request = get_missing_events::Request::new(room, earliest.to_vec(), latest);
@@ -112,6 +114,7 @@ impl<'a> Fetcher<'a> {
             let peers = &self.inbound.federation.peers;
             match peers.ask_within(server, request, self.exchange()).await {
                 Ok(answer) => {
+                    answered = true;
                     let mut events = answer.events;
                     events.truncate(limit);
                     let found = self.checked(events).await;
@@ -122,7 +125,7 @@ impl<'a> Fetcher<'a> {
                 Err(error) => note(&mut lacking, &error),
             }
         }
-        Err(lacking)
+        if answered { Ok(HashMap::new()) } else { Err(lacking) }
     }
 
     /// Events of which some are `missing`, and what comes before those, as the first server has them

@@ -1,7 +1,7 @@
 //! Receiving the events of a room's queue, and fetching what they build on (spec: Server-Server API,
 //! Backfilling and retrieving missing events).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use millrace_domain::rooms::{
     ReadError, ReceiveError,
@@ -23,6 +23,8 @@ use super::{
 const ROUNDS_MAX: usize = 20;
 /// Events that are asked for at once.
 const MISSING_AT_ONCE: usize = 100;
+/// No server gives fewer of them at once that has more.
+const ANSWER_OF_MORE: usize = 10;
 /// States that are fetched for the sake of one event.
 const GAPS_MAX: usize = 3;
 /// Working on one event may take so many times as long as one answer.
@@ -69,6 +71,21 @@ impl NotReceived {
 pub(super) struct Place<'a> {
     pub room: &'a RoomId,
     pub version: &'a RoomVersionId,
+}
+
+/// What is known of the missing events before one.
+struct Missing {
+    /// The events, the oldest first.
+    events: Vec<Pdu>,
+    /// Whether any server told what is before the event, whatever it told.
+    answered: bool,
+}
+
+/// Whether an event may be received whose predecessors are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GapBefore {
+    May,
+    Never,
 }
 
 impl Inbound {
@@ -141,21 +158,30 @@ impl Inbound {
         pdu: &Pdu,
     ) -> Result<(), NotReceived> {
         let mut gaps = 0;
-        for older in self.missing_before(fetcher, pdu).await? {
+        let Missing { events, answered } = self.missing_before(fetcher, pdu).await?;
+        let mut failed: HashSet<OwnedEventId> = HashSet::new();
+        for older in events {
+            let follows_failed = older.prev_events.iter().any(|id| failed.contains(id));
+            let gap_before = if follows_failed { GapBefore::Never } else { GapBefore::May };
             // What is wrong with one of them, the event itself will show.
-            if let Err(error) = self.receive_over(fetcher, &older, &mut gaps).await {
+            let received = self.receive_over(fetcher, &older, (&mut gaps, gap_before)).await;
+            if let Err(error) = received {
                 tracing::debug!(event = %older.event_id, %error, "a missing event is not received");
+                failed.insert(older.event_id);
             }
         }
-        self.receive_over(fetcher, pdu, &mut gaps).await
+        // A server that sends an event has what is before it. If it answers and does not show that,
+        // it is not asked for a state which would become that of the whole room.
+        let gap_before = if answered { GapBefore::Never } else { GapBefore::May };
+        self.receive_over(fetcher, pdu, (&mut gaps, gap_before)).await
     }
 
-    /// The missing events before one, the oldest first, as far as other servers tell.
+    /// The missing events before one, as far as other servers tell.
     async fn missing_before(
         &self,
         fetcher: &Fetcher<'_>,
         pdu: &Pdu,
-    ) -> Result<Vec<Pdu>, NotReceived> {
+    ) -> Result<Missing, NotReceived> {
         let room = fetcher.room;
         let snapshot = self.env().store.snapshot();
         let head = snapshot.get(&ROOM_HEAD, room, ()).await?;
@@ -164,6 +190,7 @@ impl Inbound {
         let mut lacked = without_state(&snapshot, room, &pdu.prev_events).await?;
         let mut latest = vec![pdu.event_id.clone()];
         let mut got: Vec<Pdu> = Vec::new();
+        let mut answered = lacked.is_empty();
         for round in 0..ROUNDS_MAX {
             let left = self.settings.fetch.missing_events_max.saturating_sub(got.len());
             if lacked.is_empty() || left == 0 {
@@ -177,6 +204,8 @@ impl Inbound {
                 }
                 Err(_) => break,
             };
+            answered = true;
+            let count = found.len();
             for known in &got {
                 found.remove(&known.event_id);
             }
@@ -186,9 +215,18 @@ impl Inbound {
             }
             got.extend(new);
             (latest, lacked) = self.still_lacked(room, &got).await?;
+            if count < ANSWER_OF_MORE {
+                break;
+            }
+        }
+        if !got.is_empty() && !lacked.is_empty() {
+            // Other servers may have the next ones where the one that answered does not go on.
+            lacked.truncate(GAPS_MAX);
+            let mut found = fetcher.events(&lacked).await.unwrap_or_default();
+            got.extend(reached(&mut found, &lacked, |_| &[]));
         }
         let order = oldest_first(&got);
-        Ok(order.into_iter().map(|at| got[at].clone()).collect())
+        Ok(Missing { events: order.into_iter().map(|at| got[at].clone()).collect(), answered })
     }
 
     /// Those of the events that lack predecessors, and which.
@@ -207,30 +245,36 @@ impl Inbound {
         Ok((latest.take(MISSING_AT_ONCE).collect(), lacked))
     }
 
-    /// Receives an event; where its auth events are missing, after those; where its predecessors
-    /// are, over the gap before it.
+    /// Receives an event; where its predecessors are missing, over the gap before it; where its auth
+    /// events are, after those.
     async fn receive_over(
         &self,
         fetcher: &Fetcher<'_>,
         pdu: &Pdu,
-        gaps: &mut usize,
+        (gaps, gap_before): (&mut usize, GapBefore),
     ) -> Result<(), NotReceived> {
         let (rooms, room) = (self.rooms(), fetcher.room);
-        let mut received = receive(rooms, room, pdu.clone()).await;
+        let lacked = without_state(&self.env().store.snapshot(), room, &pdu.prev_events).await?;
+        // A state comes with the auth events of what is after it.
+        let state = if lacked.is_empty() {
+            None
+        } else if gap_before == GapBefore::May && *gaps < GAPS_MAX {
+            *gaps += 1;
+            Some(self.fetch_state_before(fetcher, &pdu.event_id).await?)
+        } else {
+            return Err(Lacking::NotHad.into());
+        };
+        let receive = async || match &state {
+            None => receive(rooms, room, pdu.clone()).await,
+            Some(state) => receive_after_gap(rooms, room, pdu.clone(), state).await,
+        };
+        let mut received = receive().await;
         if let Err(ReceiveError::MissingAuthEvents(missing)) = &received {
             self.fetch_auth_events(fetcher, pdu, missing).await?;
-            received = receive(rooms, room, pdu.clone()).await;
+            received = receive().await;
         }
-        match received {
-            Ok(_) => Ok(()),
-            Err(ReceiveError::MissingPrevEvents(_)) if *gaps < GAPS_MAX => {
-                *gaps += 1;
-                let state = self.fetch_state_before(fetcher, &pdu.event_id).await?;
-                receive_after_gap(rooms, room, pdu.clone(), &state).await?;
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        received?;
+        Ok(())
     }
 
     /// Stores what authorises an event, as other servers have it.
