@@ -150,8 +150,8 @@ federation_address = "127.0.0.1"
 federation_port = {self.federation_port}
 tls_certificate_path = "{self.certificate}"
 tls_key_path = "{self.key}"
-federation_ca_path = "{self.authority.certificate}"
-allowed_private_addresses = ["127.0.0.0/8"]
+federation_ca_file = "{self.authority.certificate}"
+ip_range_whitelist = ["127.0.0.0/8", "::1/128"]
 
 [global.rate_limits]
 enabled = false
