@@ -209,7 +209,7 @@ rc_joins: {{local: {fast}, remote: {fast}}}
 rc_joins_per_room: {fast}
 rc_invites: {{per_room: {fast}, per_user: {fast}, per_issuer: {fast}}}
 rc_presence: {{per_user: {fast}}}
-federation: {{destination_min_retry_interval: 500ms, destination_max_retry_interval: 2s}}
+federation: {{destination_min_retry_interval: 1s, destination_max_retry_interval: 2s}}
 caches: {{sync_response_cache_duration: 0}}
 """)
 
