@@ -11,7 +11,10 @@ use millrace_store::{
     state_tree::{Difference, StateRoot},
     tables::{CURRENT_STATE, MEMBERS, USER_ROOMS},
 };
-use ruma::{OwnedUserId, UserId, events::room::member::MembershipState};
+use ruma::{
+    OwnedUserId, UserId,
+    events::{TimelineEventType, room::member::MembershipState},
+};
 use serde::Deserialize;
 
 use super::{AppendError, Event, RoomTx, shown};
@@ -151,13 +154,17 @@ fn count(count: u64, left: bool, came: bool) -> u64 {
     count.saturating_sub(u64::from(left)) + u64::from(came)
 }
 
-/// The stripped form of a state event.
+/// The stripped form of a state event. That of the create event also says when the room was made.
 pub(crate) fn stripped(pdu: &Pdu) -> String {
-    serde_json::json!({
+    let mut stripped = serde_json::json!({
         "type": pdu.kind.to_string(),
         "state_key": pdu.state_key,
         "sender": pdu.sender,
         "content": pdu.content,
-    })
-    .to_string()
+    });
+    if pdu.kind == TimelineEventType::RoomCreate {
+        stripped["origin_server_ts"] = u64::from(pdu.origin_server_ts.0).into();
+        stripped["event_id"] = pdu.event_id.as_str().into();
+    }
+    stripped.to_string()
 }

@@ -127,18 +127,22 @@ fn power_levels(new: &NewRoom, rules: &RoomVersionRules) -> CanonicalJsonObject 
 }
 
 fn preset_state(preset: Preset) -> Vec<InitialState> {
-    let (join_rule, guest_access) = match preset {
-        Preset::Private | Preset::TrustedPrivate => ("invite", "can_join"),
-        Preset::Public => ("public", "forbidden"),
+    let join_rule = match preset {
+        Preset::Private | Preset::TrustedPrivate => "invite",
+        Preset::Public => "public",
     };
     let one = |kind, field: &str, value: &str| {
         InitialState::of(kind, object([(field, CanonicalJsonValue::from(value))]))
     };
-    vec![
+    let mut state = vec![
         one(TimelineEventType::RoomJoinRules, "join_rule", join_rule),
         one(TimelineEventType::RoomHistoryVisibility, "history_visibility", "shared"),
-        one(TimelineEventType::RoomGuestAccess, "guest_access", guest_access),
-    ]
+    ];
+    if preset != Preset::Public {
+        // Where there is none, guests are kept out.
+        state.push(one(TimelineEventType::RoomGuestAccess, "guest_access", "can_join"));
+    }
+    state
 }
 
 /// A topic as plain text and in its rich form (spec: m.room.topic).

@@ -121,9 +121,7 @@ pub(super) async fn put(
 ) -> Result<(), SyncError> {
     let mut object = room.object("timeline");
     step.put_events(view, &timeline.events, &mut object).await?;
-    if timeline.limited {
-        object.put("limited", &true);
-    }
+    object.put("limited", &timeline.limited);
     let (n, k) = timeline.start;
     object.put_str("prev_batch", &PageToken::before(TimelineIndex { n, k }).to_string());
     object.end();
