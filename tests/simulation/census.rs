@@ -18,8 +18,8 @@ use serde_json::Value;
 pub struct Holding {
     /// The current state.
     pub state: BTreeMap<(String, String), OwnedEventId>,
-    /// Events that are part of the room.
-    pub accepted: BTreeSet<OwnedEventId>,
+    /// Events that are part of the room, and what they are.
+    pub accepted: BTreeMap<OwnedEventId, String>,
     /// Events that the auth rules refused.
     pub rejected: usize,
     /// Events that were kept back.
@@ -47,7 +47,7 @@ pub async fn holding(env: &Env, room: &RoomId) -> millrace_store::Result<Option<
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
         let parents = body["prev_events"].as_array().map_or(0, Vec::len);
         holding.merges += usize::from(parents > 1);
-        holding.accepted.insert(header.event_id);
+        holding.accepted.insert(header.event_id, about(&body));
     }
     for (place, number) in snapshot.scan(&CURRENT_STATE, room, Scan::all()).await? {
         if let Some(name) = names.get(&number) {
@@ -109,9 +109,25 @@ pub fn difference(one: &Holding, other: &Holding) -> Option<String> {
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    let events: Vec<_> = one.accepted.symmetric_difference(&other.accepted).collect();
-    if states.is_empty() && events.is_empty() {
+    let (mine, theirs) = (lacking(other, one), lacking(one, other));
+    if states.is_empty() && mine.is_empty() && theirs.is_empty() {
         return None;
     }
-    Some(format!("state {states:#?}, events {} of {}", events.len(), one.accepted.len()))
+    let all = one.accepted.len();
+    Some(format!(
+        "state {states:#?}, only the first has {mine:#?}, only the second {theirs:#?} ({all} events)"
+    ))
+}
+
+/// What one server lacks of what another has.
+fn lacking<'a>(one: &Holding, other: &'a Holding) -> BTreeMap<&'a OwnedEventId, &'a String> {
+    other.accepted.iter().filter(|(event, _)| !one.accepted.contains_key(*event)).collect()
+}
+
+fn about(body: &Value) -> String {
+    let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
+    let membership = body["content"]["membership"].as_str().unwrap_or_default();
+    let words =
+        [&text("type"), &text("sender"), &text("state_key"), membership].map(ToString::to_string);
+    format!("{} at depth {}", words.join(" "), body["depth"])
 }

@@ -20,6 +20,8 @@ const ROOMS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Rounds of messages after which all must agree.
 const ROUNDS_MAX: usize = 30;
+/// Pages of history that a user reads.
+const PAGES_MAX: usize = 30;
 /// Simulated time of one such round.
 const ROUND: Duration = Duration::from_secs(60);
 
@@ -203,6 +205,7 @@ impl World {
                 }
             }
             tokio::time::sleep(ROUND).await;
+            self.read_all_history().await;
             match self.compare().await? {
                 None => {
                     self.census.rounds = round;
@@ -212,6 +215,22 @@ impl World {
             }
         }
         Err(format!("no agreement after {ROUNDS_MAX} rounds: {disagreement}; {}", self.census))
+    }
+
+    /// Residents page back to the beginning, so that servers fill in what they lack.
+    async fn read_all_history(&self) {
+        for room in &self.rooms {
+            for node in &self.nodes {
+                let mut from = String::new();
+                for _ in 0..PAGES_MAX {
+                    let path =
+                        format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=100{from}");
+                    let page = node.resident.get(&path).await;
+                    let Some(end) = page.body["end"].as_str() else { break };
+                    from = format!("&from={end}");
+                }
+            }
+        }
     }
 
     async fn compare(&mut self) -> Result<Option<String>, String> {

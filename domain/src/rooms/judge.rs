@@ -38,6 +38,15 @@ pub(super) fn check_by_auth_events(
     auth::check(pdu, rules, |kind, key| look_up(known(), kind, key))
 }
 
+/// The verdict on an event without predecessors: it is the room's create event, which was checked
+/// when the room was taken over, or none of the room's.
+fn first_event(pdu: &Pdu, create: &Pdu) -> Verdict {
+    if pdu.event_id == create.event_id {
+        return Verdict::Allowed;
+    }
+    Verdict::Rejected(Refused("only the room's first event follows nothing".to_owned()))
+}
+
 /// The event that sets a place of the state.
 pub(super) fn look_up<'a>(
     mut known: impl Iterator<Item = &'a Pdu>,
@@ -56,11 +65,10 @@ impl RoomTx<'_> {
         auth_events: &[Arc<Event>],
         (before, current): (StateRoot, StateRoot),
     ) -> Result<Verdict, AppendError> {
-        if pdu.prev_events.is_empty() {
-            let reason = "only the room's first event follows nothing".to_owned();
-            return Ok(Verdict::Rejected(Refused(reason)));
-        }
         let create = self.create_event().await?;
+        if pdu.prev_events.is_empty() {
+            return Ok(first_event(pdu, &create.pdu));
+        }
         let cited: Vec<&Pdu> = auth_events.iter().map(|event| &event.pdu).collect();
         if let Err(refused) = check_by_auth_events(pdu, &cited, Some(&create.pdu), self.rules) {
             return Ok(Verdict::Rejected(refused));
@@ -83,18 +91,13 @@ impl RoomTx<'_> {
         auth_events: &[Arc<Event>],
         before: StateRoot,
     ) -> Result<Verdict, AppendError> {
-        let is_first = pdu.prev_events.is_empty();
         let create = self.create_event().await?;
-        if is_first && create.pdu.event_id != pdu.event_id {
-            let reason = "only the room's first event follows nothing".to_owned();
-            return Ok(Verdict::Rejected(Refused(reason)));
+        if pdu.prev_events.is_empty() {
+            return Ok(first_event(pdu, &create.pdu));
         }
         let cited: Vec<&Pdu> = auth_events.iter().map(|event| &event.pdu).collect();
         if let Err(refused) = check_by_auth_events(pdu, &cited, Some(&create.pdu), self.rules) {
             return Ok(Verdict::Rejected(refused));
-        }
-        if is_first {
-            return Ok(Verdict::Allowed);
         }
         Ok(match self.check_at(pdu, before, auth_events).await? {
             Ok(()) => Verdict::Allowed,

@@ -8,7 +8,10 @@ use std::collections::{HashMap, HashSet};
 use futures::{FutureExt, StreamExt, stream};
 use millrace_domain::rooms::receive::unknown;
 use millrace_model::Pdu;
-use millrace_store::{Read, Scan, tables::ROOM_SERVERS};
+use millrace_store::{
+    Read, Scan,
+    tables::{ROOM_SERVERS, TIMELINE},
+};
 use ruma::{
     MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName,
     UInt,
@@ -97,6 +100,16 @@ impl<'a> Fetcher<'a> {
         ExchangeLimits { timeout: self.limits().timeout, ..ExchangeLimits::default() }
     }
 
+    /// The depth of the first event that came live: what lies before it is history, to be filled in
+    /// where somebody reads it, and is not received as news.
+    async fn first_depth(&self) -> Option<u64> {
+        let rooms = &self.inbound.federation.rooms;
+        let snapshot = rooms.env.store.snapshot();
+        let first = snapshot.get(&TIMELINE, self.room, (1, 0)).await.ok()??;
+        let event = rooms.events.load_one(&snapshot, self.room, self.version, first.event).await;
+        Some(event.ok()?.pdu.depth)
+    }
+
     /// The events between `earliest` and `latest`, as the first server has them that has any of good
     /// form. Empty where those that answered gave none; an error where nobody answered.
     pub async fn missing(
@@ -107,9 +120,11 @@ impl<'a> Fetcher<'a> {
     ) -> Result<HashMap<OwnedEventId, Pdu>, Lacking> {
         let mut lacking = Lacking::NotHad;
         let mut answered = false;
+        let min_depth = self.first_depth().await.unwrap_or(1);
         for server in &self.servers {
             let (room, latest) = (self.room.to_owned(), latest.to_vec());
             let mut request = get_missing_events::Request::new(room, earliest.to_vec(), latest);
+            request.min_depth = UInt::new_saturating(min_depth);
             request.limit = UInt::new_saturating(limit as u64);
             let peers = &self.inbound.federation.peers;
             match peers.ask_within(server, request, self.exchange()).await {

@@ -46,6 +46,7 @@ async fn what_carries_over_does_and_the_old_room_falls_silent() {
         let rooms = if version == "1" { rooms.clone() } else { testing::rooms().await };
         let old = room(&rooms, "10").await;
         set(&rooms, &old, ("m.space.child", "!child"), json!({"via": ["test.example"]})).await;
+        set(&rooms, &old, ("m.room.guest_access", ""), json!({"guest_access": "can_join"})).await;
         ban::ban(&rooms, &old, &user("alice"), &user("mallory"), None).await.unwrap();
         let new = upgrade(&rooms, &old, &to(version, "alice")).await.unwrap();
         let state = async |room: &RoomId, kind: &str| content(&rooms, room, kind, "").await;
