@@ -20,6 +20,8 @@ pub struct Holding {
     pub state: BTreeMap<(String, String), OwnedEventId>,
     /// Events that are part of the room, and what they are.
     pub accepted: BTreeMap<OwnedEventId, String>,
+    /// Events that this server alone may have kept back: others need not have heard of them.
+    pub kept_back: BTreeSet<OwnedEventId>,
     /// Events that the auth rules refused.
     pub rejected: usize,
     /// Events that were kept back.
@@ -47,7 +49,11 @@ pub async fn holding(env: &Env, room: &RoomId) -> millrace_store::Result<Option<
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
         let parents = body["prev_events"].as_array().map_or(0, Vec::len);
         holding.merges += usize::from(parents > 1);
-        holding.accepted.insert(header.event_id, about(&body));
+        if header.soft_failed {
+            holding.kept_back.insert(header.event_id);
+        } else {
+            holding.accepted.insert(header.event_id, about(&body));
+        }
     }
     for (place, number) in snapshot.scan(&CURRENT_STATE, room, Scan::all()).await? {
         if let Some(name) = names.get(&number) {
@@ -121,7 +127,8 @@ pub fn difference(one: &Holding, other: &Holding) -> Option<String> {
 
 /// What one server lacks of what another has.
 fn lacking<'a>(one: &Holding, other: &'a Holding) -> BTreeMap<&'a OwnedEventId, &'a String> {
-    other.accepted.iter().filter(|(event, _)| !one.accepted.contains_key(*event)).collect()
+    let has = |event| one.accepted.contains_key(event) || one.kept_back.contains(event);
+    other.accepted.iter().filter(|(event, _)| !has(*event)).collect()
 }
 
 fn about(body: &Value) -> String {
