@@ -39,7 +39,7 @@ complement:
 
 interop:
 	@scripts/install-missing test
-	cargo build --locked
+	cargo build --locked -p millrace -p millrace-push-gateway
 	tests/interop/run
 
 bench:

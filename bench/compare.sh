@@ -16,50 +16,30 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 ulimit -n 20000
 
-# start FOLDER lifted|default: starts millrace on that folder of $out, and waits for it.
-start() {
-  config=$out/$1.toml
-  MILLRACE_DIR=$out/$1 MILLRACE_SECRET=$secret MILLRACE_PORT=$port sh "$here/conduit.toml.sh" "$2" > "$config"
-  "$millrace" serve --config "$config" >> "$out/$1.log" 2>&1 &
-  pid=$!
-  echo $pid > "$out/millrace.pid"
-  tries=0
-  until curl -fs -o "$out/versions.json" "http://127.0.0.1:$port/_matrix/client/versions"; do
-    kill -0 $pid 2>/dev/null || { echo "millrace ended; see $out/$1.log" >&2; exit 1; }
-    tries=$((tries + 1))
-    [ $tries -lt 300 ] || { echo "millrace does not answer; see $out/$1.log" >&2; exit 1; }
-    sleep 0.1
-  done
-}
-
-stop() {
-  [ -n "${pid:-}" ] || return 0
-  kill -INT "$pid" 2>/dev/null || true
-  wait "$pid" || true
-  pid=
-}
-trap stop EXIT
-trap 'exit 1' INT TERM
+. "$here/lib.sh"
 
 rm -rf "$out/beside" "$out/idle" "$out"/*.json "$out"/*.log
-millrace_target=millrace=http://127.0.0.1:$port,secret=$secret,pidfile=$out/millrace.pid,version=Millrace
+# target FOLDER: how the driver reaches the millrace that runs on that folder.
+target() {
+  echo "millrace=http://127.0.0.1:$port,secret=$secret,pidfile=$out/$1.pid,version=Millrace"
+}
 
 # Side by side: limits off and a cheap password hash for both, durable acknowledgement on.
-start beside lifted
+start beside lifted "$port"
 "$HSBENCH" -json "$out/beside.json" -rounds "$rounds" -scenario-timeout 30m \
   -target "synapse=$SYNAPSE_URL,secret=$SYNAPSE_SECRET,pidfile=$SYNAPSE_PIDFILE,version=Synapse" \
-  -target "$millrace_target" \
+  -target "$(target beside)" \
   -run send-1,send-par,deliver,initial-sync,incremental-sync,ephemeral \
   -sends 300 -par-sends 600 -deliver-k 100 -deliver-events 20 -sync-rooms 40 -incremental 1000 -ephemeral 1000
 stop
 
 # Idle long-polls, with the default configuration: one process makes the users, a fresh one is measured.
-start idle lifted
-"$HSBENCH" -json "$out/idle-users.json" -state "$out/pool.json" -scenario-timeout 30m -target "$millrace_target" \
+start idle lifted "$port"
+"$HSBENCH" -json "$out/idle-users.json" -state "$out/pool.json" -scenario-timeout 30m -target "$(target idle)" \
   -run idle-polls -idle-polls "$idle_polls" -idle-users "$idle_polls" -idle-seconds 1
 stop
-start idle default
-"$HSBENCH" -json "$out/idle.json" -state "$out/pool.json" -scenario-timeout 30m -target "$millrace_target" \
+start idle default "$port"
+"$HSBENCH" -json "$out/idle.json" -state "$out/pool.json" -scenario-timeout 30m -target "$(target idle)" \
   -run idle-polls -idle-polls "$idle_polls" -idle-users "$idle_polls" -idle-seconds 30
 stop
 

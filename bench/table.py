@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Makes the README's speed table from the load driver's JSON: table.py OUT.json [IDLE.json]
+"""Makes the README's speed tables from the load driver's JSON: table.py OUT.json [IDLE.json]
+or table.py --federation OUT.json [OUT.json …]
 
 CPU is summed over all rounds (one round of a fast step is near the clock's 10 ms), latencies are
-medians over the rounds. The first target of OUT.json is the base of the ratios, the second is
-compared with it. Exit status 1 when a goal is missed.
+medians over the rounds. The first target (or pair of servers) is the base of the ratios, the second
+is compared with it. Exit status 1 when a goal is missed.
 """
 
 import json
@@ -18,19 +19,29 @@ class Goal:
     scenario: str
     step: str  # the beginning of the step's name
     title: str
-    cpu: int  # at least this many times less CPU
-    latency: str = "p50"
-    latency_factor: int = 0  # at least this many times faster; 0: not held to it
+    cpu: int  # at least this many times less CPU; 0: not held to it
+    # Of what ("p50", "p99", or "rate": how many a second are through) at least so many times better;
+    # 0: not held to it.
+    faster: tuple = (("p50", 0),)
 
 
 GOALS = [
-    Goal("send-1", "send", "send, sequential", 60, "p50", 20),
+    Goal("send-1", "send", "send, sequential", 60, (("p50", 20),)),
     Goal("send-par", "send", "send, concurrent", 60),
-    Goal("deliver", "K=100", "deliver to 100 long-polls, per delivery", 50, "p99", 20),
+    Goal("deliver", "K=100", "deliver to 100 long-polls, per delivery", 50, (("p99", 20),)),
     Goal("initial-sync", "again (distinct", "initial sync", 100),
     Goal("incremental-sync", "sync, no news", "sync without news", 40),
     Goal("ephemeral", "receipts", "receipts", 20),
     Goal("ephemeral", "typing", "typing", 20),
+]
+
+DELIVERY = (("p50", 20), ("p99", 8))
+FEDERATION_GOALS = [
+    Goal("federation", "deliver A->B, 10 receivers, small", "delivery, small room", 20, DELIVERY),
+    Goal("federation", "deliver A->B, 10 receivers, large", "delivery, large room", 20, DELIVERY),
+    Goal("federation", "first remote join, 60 members", "join of a room of 60", 0, (("p50", 20),)),
+    Goal("federation", "first remote join, 500 members", "join of a room of 500", 0, (("p50", 20),)),
+    Goal("federation", "inbound", "inbound events until visible", 0, (("rate", 40),)),
 ]
 
 IDLE_MIB_MAX = 200
@@ -46,6 +57,13 @@ class Figures:
     p99_ms: float
     ops: int
     errors: int
+    rate: float = 0.0  # operations a second, where the step measures them
+
+    def slowness(self, what):
+        """What is to be small."""
+        if what == "rate":
+            return 1 / self.rate if self.rate else float("inf")
+        return self.p99_ms if what == "p99" else self.p50_ms
 
 
 def figures(report, goal, target):
@@ -58,14 +76,15 @@ def figures(report, goal, target):
     [median] = [s for s in report["median"] if s["scenario"] == goal.scenario
                 and s["step"].startswith(goal.step) and s["target"] == target]
     cpu = sum(s["server_cpu_s"] + s["db_cpu_s"] for s in rounds)
+    seen_s = sum((s.get("extra") or {}).get("seen_s", 0.0) for s in rounds)
     return Figures(cpu / ops * 1000, median["p50_ms"], median["p99_ms"], ops,
-                   sum(s["errors"] for s in rounds))
+                   sum(s["errors"] for s in rounds), ops / seen_s if seen_s else 0.0)
 
 
-def targets(report):
-    """The names of the first two targets, in the order of the command line."""
+def targets(report, option="target"):
+    """The names of the first two targets (or pairs), in the order of the command line."""
     args = report["args"]
-    given = [v for k, v in zip(args, args[1:]) if k in ("-target", "--target")]
+    given = [v for k, v in zip(args, args[1:]) if k in (f"-{option}", f"--{option}")]
     base, new = (g.split("=", 1)[0] for g in given[:2])
     return base, new
 
@@ -76,16 +95,20 @@ def row(goal, base, new):
         return f"| {goal.title} | not measured | | | | |", False
     cpu = base.cpu_s / new.cpu_s
     met = cpu >= goal.cpu and new.errors == 0
-    held = f"{cpu:.0f} × (goal {goal.cpu})"
-    faster = base.p99_ms / new.p99_ms if goal.latency == "p99" else base.p50_ms / new.p50_ms
-    speed = f"{faster:.0f} × at {goal.latency}"
-    if goal.latency_factor:
-        met = met and faster >= goal.latency_factor
-        speed += f" (goal {goal.latency_factor})"
+    held = f"{cpu:.0f} ×" + (f" (goal {goal.cpu})" if goal.cpu else "")
+    speeds = []
+    for what, factor in goal.faster:
+        faster = base.slowness(what) / new.slowness(what)
+        met = met and faster >= factor
+        at = "" if what == "rate" else f" at {what}"
+        speeds.append(f"{faster:.0f} ×{at}" + (f" (goal {factor})" if factor else ""))
     errors = f" ({base.errors}/{new.errors} errors)" if base.errors or new.errors else ""
+    if goal.faster[0][0] == "rate":
+        latency = f"{base.rate:.3g} → {new.rate:.3g} a second"
+    else:
+        latency = f"{base.p50_ms:.3g} / {base.p99_ms:.3g} → {new.p50_ms:.3g} / {new.p99_ms:.3g}"
     return (f"| {goal.title}{errors} | {base.cpu_s:.3g} → {new.cpu_s:.3g} | {held} "
-            f"| {base.p50_ms:.3g} / {base.p99_ms:.3g} → {new.p50_ms:.3g} / {new.p99_ms:.3g} | {speed} "
-            f"| {'yes' if met else '**no**'} |"), met
+            f"| {latency} | {', '.join(speeds)} | {'yes' if met else '**no**'} |"), met
 
 
 def idle_line(report):
@@ -99,15 +122,23 @@ def idle_line(report):
             f"(goal: at most {IDLE_CORE_PERCENT_MAX}). Goals {'met' if met else '**missed**'}."), met
 
 
-def main(files):
-    """Prints the table and returns the exit status."""
-    reports = []
-    for name in files:
-        with open(name, encoding="utf-8") as file:
-            reports.append(json.load(file))
-    base, new = targets(reports[0])
+def read(name):
+    """A report of the driver."""
+    with open(name, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def head(base, new):
+    """The head of a table."""
     print(f"| step | CPU s per 1,000, {base} → {new} | less CPU | ms p50 / p99 | faster | goal met |")
     print("|---|---|---|---|---|---|")
+
+
+def clients(files):
+    """Prints the table of one server's clients and returns whether all goals are met."""
+    reports = [read(name) for name in files]
+    base, new = targets(reports[0])
+    head(base, new)
     all_met = True
     for goal in GOALS:
         line, met = row(goal, figures(reports[0], goal, base), figures(reports[0], goal, new))
@@ -117,10 +148,32 @@ def main(files):
         line, met = idle_line(reports[1])
         print("\n" + line)
         all_met = all_met and met
-    return 0 if all_met else 1
+    return all_met
+
+
+def federation(files):
+    """Prints the table of two servers of a kind, each goal from the first report that has its step."""
+    reports = [read(name) for name in files]
+    base, new = targets(reports[0], "pair")
+    head(base, new)
+    all_met = True
+    for goal in FEDERATION_GOALS:
+        found = [(figures(r, goal, base), figures(r, goal, new)) for r in reports]
+        line, met = row(goal, *next((pair for pair in found if None not in pair), (None, None)))
+        print(line)
+        all_met = all_met and met
+    return all_met
+
+
+def main(args):
+    """Prints the tables and returns the exit status."""
+    met = federation(args[1:]) if args[0] == "--federation" else clients(args)
+    return 0 if met else 1
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    arguments = sys.argv[1:]
+    of_federation = arguments[:1] == ["--federation"]
+    if not (len(arguments) > 1 if of_federation else len(arguments) in (1, 2)):
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(arguments))

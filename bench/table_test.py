@@ -5,7 +5,7 @@ import unittest
 
 import table
 
-GOAL = table.Goal("send-1", "send", "send", 60, "p50", 20)
+GOAL = table.Goal("send-1", "send", "send", 60, (("p50", 20),))
 
 
 def step(target, round_number, cpu, p50=10.0, ops=100, errors=0, name="send"):
@@ -37,6 +37,21 @@ class Table(unittest.TestCase):
         for new, want in [((1.0, 1.0, 2.0, 100, 0), True), ((1.1, 1.0, 2.0, 100, 0), False),
                           ((1.0, 1.1, 2.0, 100, 0), False), ((1.0, 1.0, 2.0, 100, 1), False)]:
             self.assertEqual(table.row(GOAL, base, table.Figures(*new))[1], want, new)
+
+    def test_a_goal_of_throughput_looks_at_when_all_was_seen(self):
+        goal = table.Goal("send-1", "send", "inbound", 0, (("rate", 40),))
+        seen = [step("a", 1, 1.0) | {"extra": {"seen_s": 4.0}}, step("a", 2, 1.0) | {"extra": {"seen_s": 6.0}}, step("a", 0, 1.0)]
+        base = table.figures(report(*seen), goal, "a")
+        self.assertEqual(base.rate, 20.0)
+        for rate, want in [(800.0, True), (799.0, False)]:
+            line, met = table.row(goal, base, table.Figures(1.0, 1.0, 1.0, 100, 0, rate))
+            self.assertEqual(met, want, line)
+
+    def test_every_quantile_that_a_goal_names_must_be_met(self):
+        goal = table.Goal("federation", "deliver", "delivery", 0, table.DELIVERY)
+        base = table.Figures(60.0, 20.0, 80.0, 100, 0)
+        for new, want in [((1.0, 1.0, 10.0, 100, 0), True), ((1.0, 1.0, 11.0, 100, 0), False), ((1.0, 2.0, 10.0, 100, 0), False)]:
+            self.assertEqual(table.row(goal, base, table.Figures(*new))[1], want, new)
 
     def test_idle_polls_that_are_not_open_do_not_count(self):
         idle = {"scenario": "idle-polls", "step": "idle", "rss_after_mib": 100.0, "errors": 0, "ops": 2000,

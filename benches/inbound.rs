@@ -5,14 +5,13 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
 use millrace_model::Pdu;
-use millrace_store::engine::{RocksEngine, RocksOptions};
-use millrace_test_support::{FakeRoom, FakeServer, Network, TestServer};
+use millrace_test_support::{
+    FakeRoom, FakeServer, Network,
+    bench::{BenchServer, processor_time},
+};
 use serde_json::json;
 
 /// Events of one transaction.
@@ -21,21 +20,16 @@ const EVENTS: usize = 50;
 #[tokio::main]
 async fn main() {
     let transactions = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(40);
-    let folder = std::env::temp_dir().join(format!("millrace-inbound-{}", std::process::id()));
-    let engine = RocksEngine::open(&folder, &RocksOptions::default()).expect("a database");
     let network = Network::default();
-    let mut config = TestServer::config();
-    config.server.server_name = "one".to_owned();
-    let (clock, transport) = (network.clock.clone(), network.transport("one"));
-    let one = TestServer::start_between(Arc::new(engine), &config, clock, transport).await;
-    network.enter("one", one.router.clone());
+    let started = BenchServer::start_in(&network).await;
+    let one = &started.server;
     let alice = one.register("alice").await;
     let body = json!({ "preset": "public_chat" });
     let room = alice.post("/_matrix/client/v3/createRoom", body).await.ok();
-    let room = FakeRoom::of(&one, room["room_id"].as_str().expect("an ID")).await;
+    let room = FakeRoom::of(one, room["room_id"].as_str().expect("an ID")).await;
     let far = FakeServer::start(&network, "far");
     let bob = room.join(&far, &far.user("bob"), &[&room.newest]);
-    far.send(&one, &[&bob], &[]).await.ok();
+    far.send(one, &[&bob], &[]).await.ok();
     one.inbound.idle().await;
 
     let mut chain = vec![bob.clone()];
@@ -43,31 +37,21 @@ async fn main() {
         let newest = chain.last().expect("it began with bob's joining");
         chain.push(room.say(&far, &bob, &[newest], &n.to_string()));
     }
-    let (began, spent) = (Instant::now(), processor());
+    let (began, spent) = (Instant::now(), processor_time());
     for events in chain[1..].chunks(EVENTS) {
         let events: Vec<&Pdu> = events.iter().collect();
-        far.send(&one, &events, &[]).await.ok();
+        far.send(one, &events, &[]).await.ok();
     }
     let acknowledged = began.elapsed();
     one.inbound.idle().await;
-    let (took, spent) = (began.elapsed(), processor().saturating_sub(spent));
+    let (took, spent) = (began.elapsed(), processor_time().saturating_sub(spent));
     let events = u32::try_from(transactions * EVENTS).expect("a small number");
+    // The events are made and signed before it is looked at; the signing of the requests counts.
     println!(
         "{events} events: acknowledged in {acknowledged:?}, in the room in {took:?}: {:.0} per second, \
          {:?} of processor time for each",
         f64::from(events) / took.as_secs_f64(),
         spent / events,
     );
-    one.stop().await;
-    std::fs::remove_dir_all(&folder).ok();
-}
-
-/// Processor time that this process has used. The events are made and signed before it is looked at;
-/// the signing of the requests that carry them counts.
-fn processor() -> Duration {
-    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // After the name in brackets: fields 14 and 15 are user and system time, in ticks of 10 ms.
-    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_millis(ticks * 10)
+    started.server.stop().await;
 }

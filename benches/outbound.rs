@@ -4,15 +4,14 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark reports")]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use millrace_domain::rooms::{AppendError, Draft, Numbers, RoomTx};
-use millrace_store::engine::{RocksEngine, RocksOptions};
-use millrace_test_support::{Client, Manner, Recorder, TestClock, TestServer};
+use millrace_test_support::{
+    Client, Manner, Recorder, TestClock, TestServer,
+    bench::{BenchServer, Memory, memory_kib, processor_time},
+};
 use ruma::{OwnedRoomId, RoomId, UserId, events::TimelineEventType};
 use serde_json::json;
 
@@ -24,46 +23,42 @@ const JOINS: usize = 50;
 #[tokio::main]
 async fn main() {
     let dead = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(5000);
-    let folder = std::env::temp_dir().join(format!("millrace-outbound-{}", std::process::id()));
-    let engine = RocksEngine::open(&folder, &RocksOptions::default()).expect("a database");
     let others = Recorder::default();
     others.set("live", Manner::Up);
-    let mut config = TestServer::config();
-    config.server.server_name = "one".to_owned();
-    let engine = Arc::new(engine);
-    let clock = TestClock::default();
-    let one = TestServer::start_between(engine, &config, clock, others.transport()).await;
+    let started = BenchServer::start(TestClock::default(), others.transport()).await;
+    let one = &started.server;
     let alice = one.register("alice").await;
     let body = json!({ "preset": "public_chat" });
     let room = alice.post("/_matrix/client/v3/createRoom", body).await.ok();
     let room: OwnedRoomId = room["room_id"].as_str().expect("an ID").try_into().expect("valid");
-    join(&one, &room, &["@user:live".to_owned()]).await;
+    join(one, &room, &["@user:live".to_owned()]).await;
     measure("one live server", &alice, &room, &others).await;
 
     let users: Vec<String> = (0..dead).map(|n| format!("@user:server{n}.example")).collect();
     for some in users.chunks(JOINS) {
-        join(&one, &room, some).await;
+        join(one, &room, some).await;
     }
-    let before = resident();
-    let started = (Instant::now(), processor());
+    let before = memory_kib(Memory::Resident);
+    let (began, spent) = (Instant::now(), processor_time());
     say(&alice, &room, "to all").await;
     while one.outbound.counts().waiting < dead || one.outbound.counts().active > 1 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let spent = processor() - started.1;
     println!(
-        "{dead} servers found to be down in {:?}, {spent:?} of processor time; memory {} KiB more",
-        started.0.elapsed(),
-        resident().saturating_sub(before) >> 10,
+        "{dead} servers found to be down in {:?}, {:?} of processor time",
+        began.elapsed(),
+        processor_time().saturating_sub(spent)
     );
+    print_memory("now", before);
     measure(&format!("one live server and {dead} dead ones"), &alice, &room, &others).await;
-    println!(
-        "{:?}; memory {} KiB more",
-        one.outbound.counts(),
-        resident().saturating_sub(before) >> 10
-    );
-    one.stop().await;
-    std::fs::remove_dir_all(&folder).ok();
+    println!("{:?}", one.outbound.counts());
+    print_memory("in the end", before);
+    started.server.stop().await;
+}
+
+fn print_memory(when: &str, before: u64) {
+    let after = memory_kib(Memory::Resident);
+    println!("memory: {before} KiB before they were told anything, {after} KiB {when}");
 }
 
 async fn say(alice: &Client, room: &RoomId, text: &str) {
@@ -75,7 +70,7 @@ async fn say(alice: &Client, room: &RoomId, text: &str) {
 /// Sends messages one after another, each once the live server has the one before.
 async fn measure(name: &str, alice: &Client, room: &RoomId, others: &Recorder) {
     let mut delays = Vec::with_capacity(MESSAGES);
-    let processor_before = processor();
+    let processor_before = processor_time();
     for n in 0..MESSAGES {
         let (text, started) = (format!("{name} {n}"), Instant::now());
         say(alice, room, &text).await;
@@ -88,7 +83,7 @@ async fn measure(name: &str, alice: &Client, room: &RoomId, others: &Recorder) {
             .await;
         delays.push((started.elapsed(), acknowledged));
     }
-    let spent = (processor() - processor_before) / u32::try_from(MESSAGES).unwrap_or(1);
+    let spent = (processor_time() - processor_before) / u32::try_from(MESSAGES).unwrap_or(1);
     delays.sort_unstable();
     let (p50, p99) = (delays[MESSAGES / 2], delays[MESSAGES * 99 / 100]);
     println!("{name}: p50 {:?} (of it the sender's own request {:?})", p50.0, p50.1);
@@ -116,20 +111,4 @@ async fn join(one: &TestServer, room: &RoomId, users: &[String]) {
         .boxed()
     });
     joined.await.expect("they may join");
-}
-
-/// Memory of this process, in bytes; 0 where the system does not tell.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: usize = status.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-    pages * 4096
-}
-
-/// Processor time of this process.
-fn processor() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks = after_name.split(' ').skip(12).take(2);
-    // Ticks are hundredths of a second on Linux.
-    Duration::from_millis(ticks.filter_map(|n| n.parse::<u64>().ok()).sum::<u64>() * 10)
 }

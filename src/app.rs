@@ -1,53 +1,72 @@
 //! The only place that builds concrete things: leaves first, then what stands on them.
 
+mod settings;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::FromRef;
+use millrace_appservices::{
+    self as appservices, AppServices, LoadError, SharedRegistry, registration::load_files,
+};
 use millrace_domain::{
     Env,
-    accounts::{self, Accounts, LastSeen, Lifetimes, PasswordCost, Policy},
+    accounts::{Accounts, LastSeen, uiaa},
     ephemeral::EphemeralClock,
+    keys::Names,
     presence::{Presence, PresenceSettings},
-    rooms::{CacheSizes, Rooms},
+    rooms::{CacheSizes, Rooms, retention, server_notices},
     sync::{SyncParts, Syncs},
     typing::Typing,
     unread::Unreads,
-    user_directory::UserDirectory,
 };
 use millrace_federation::{
-    self as federation, Federation, Outbound, OutboundSettings, Transport,
+    Federation, Outbound, Transport,
     http::{HttpSettings, HttpSetupError, HttpTransport},
+    identity_servers::IdentityServers,
     inbound::Inbound,
     internet::SystemInternet,
-    keyring::OldKey,
 };
+use millrace_media::{
+    Media, RecoverError,
+    storage::{Bucket, Folder, Storage, StorageError},
+};
+use millrace_model::rules::room_version;
+use millrace_pushers::Pushers;
+use millrace_search::{OpenError, Search, index::Place};
 use millrace_store::{
     Limits, Store,
     engine::{RocksEngine, RocksOptions},
 };
 use tokio::task;
 
+use self::settings::{
+    account_settings, capabilities, discovery, federation_settings, identity_settings,
+    notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
+    turn,
+};
 use crate::{
+    captcha::Recaptcha,
     client_api::{
-        capabilities::Capabilities,
-        client_ip::TrustedProxies,
-        create_room::RoomPolicy,
-        discovery::{Discovery, SupportContact},
-        extract::RequestLimits,
-        limits::{Rate, RateLimiter, Rates},
+        capabilities::Capabilities, client_ip::TrustedProxies, create_room::RoomPolicy,
+        discovery::Discovery, extract::RequestLimits, limits::RateLimiter, server_notices::Notices,
+        voip::Turn,
     },
-    config::{
-        Config, accounts::Accounts as AccountsConfig, database::Database, rate_limits::RateLimits,
-        registration, well_known::WellKnown,
-    },
+    config::{Config, database::Database},
     identity::{self, IdentityError},
+    mail::{Digests, MailSetupError, Messages},
+    media_sources::MediaSources,
+    push_gateways::PushGateways,
     shutdown::Shutdown,
+    sso::{ProviderError, SignOns, WebClient, client_builder},
     system::{SystemClock, SystemRandom},
     tls_files::{self, TlsFileError},
 };
 
 /// How the system says that a disk is full; the engine passes it on in its own words.
 const NO_SPACE: &str = "No space left on device";
+
+/// How long the service that keeps media may be silent.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server consists of. Handlers never see it whole: they ask for a part by its type with
 /// `State<Part>`, for which [`App`] implements [`FromRef`].
@@ -62,14 +81,20 @@ pub struct Parts {
     pub outbound: Arc<Outbound>,
     /// What comes in from other servers.
     pub inbound: Arc<Inbound>,
+    /// Uploads and what others have uploaded.
+    pub media: Media,
     /// Who types.
     pub typing: Arc<Typing>,
-    /// Users by name.
-    pub user_directory: Arc<UserDirectory>,
+    /// What was said, and users by name.
+    pub search: Arc<Search>,
+    /// Bridges and bots.
+    pub services: Arc<AppServices>,
     /// Who is online.
     pub presence: Arc<Presence>,
     /// Who has not read what.
     pub unreads: Arc<Unreads>,
+    /// Who is told of it while their apps sleep.
+    pub pushers: Arc<Pushers>,
     /// What is new to devices.
     pub syncs: Syncs,
     /// How long a sync may wait.
@@ -78,14 +103,26 @@ pub struct Parts {
     pub room_policy: Arc<RoomPolicy>,
     /// Accounts, devices, sessions.
     pub accounts: AccountsPart,
+    /// Whether other servers are told the names of devices.
+    pub device_names: DeviceNames,
     /// What users may do here.
     pub capabilities: Arc<Capabilities>,
     /// Bounds on what a request may contain.
     pub request_limits: RequestLimits,
     /// Token buckets of all users and addresses.
     pub rate_limiter: Arc<RateLimiter>,
+    /// Where calls find a TURN server.
+    pub turn: Arc<Turn>,
+    /// How the server speaks to its users.
+    pub notices: Notices,
     /// What `.well-known` answers.
     pub discovery: Arc<Discovery>,
+    /// Mails that ask people to prove an address.
+    pub messages: Arc<Messages>,
+    /// Identity servers.
+    pub identity_servers: IdentityServers,
+    /// Who signs on elsewhere.
+    pub sign_ons: Arc<SignOns>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Arc<TrustedProxies>,
     /// Whether the server is to stop: long polls end when it is.
@@ -94,8 +131,14 @@ pub struct Parts {
 
 /// What the operations on accounts need, as handlers take it.
 pub type AccountsPart = Arc<Accounts>;
+/// Tells people from programmes.
+type CaptchaPart = Arc<dyn uiaa::Captcha>;
 /// Rooms, as handlers extract them.
 pub type RoomsPart = Arc<Rooms>;
+
+/// Whether other servers are told the names of devices.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceNames(pub Names);
 
 /// The longest time that a sync may wait for news.
 #[derive(Debug, Clone, Copy)]
@@ -125,9 +168,30 @@ pub enum StartError {
     /// Other servers cannot be asked.
     #[error(transparent)]
     Http(#[from] HttpSetupError),
+    /// What an interrupted process left of uploads cannot be put in order.
+    #[error(transparent)]
+    Media(#[from] RecoverError),
+    /// Media cannot be kept.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
     /// A file of certificates or keys cannot be used.
     #[error(transparent)]
     TlsFile(#[from] TlsFileError),
+    /// Mails cannot be sent.
+    #[error(transparent)]
+    Mail(#[from] MailSetupError),
+    /// The search index cannot be kept.
+    #[error(transparent)]
+    Search(#[from] OpenError),
+    /// Identity providers cannot be asked.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// A registration of an application service cannot be used.
+    #[error(transparent)]
+    Registration(#[from] LoadError),
+    /// Application services that do not go together.
+    #[error(transparent)]
+    AppServices(#[from] appservices::OpenError),
 }
 
 impl App {
@@ -151,52 +215,64 @@ impl App {
             authorities: tls_files::authorities(config.federation.federation_ca_file.as_deref())?,
         })?;
         let transport = Arc::new(transport);
-        let env = Env { store, clock, random, identity };
-        Ok(Self::build(config, env, transport, shutdown).await?)
+        let env = Env { store, clock, random, identity, rules: room_version::rules };
+        let index = Place::Folder(config.database.search_index());
+        let app = Self::build(config, env, transport, index, shutdown).await?;
+        app.0.media.recover().await?;
+        Ok(app)
     }
 
-    /// Builds the server on a given world, in which `transport` leads to the other servers: what
-    /// tests start from. It ends its long requests on `shutdown`.
+    /// Builds the server on a given world, in which `transport` leads to the other servers and the
+    /// search index lies at `index`: what tests start from. It ends its long requests on `shutdown`.
     ///
     /// # Errors
-    /// Where the store cannot be read or written.
+    /// Where the store cannot be read or written, the index cannot be kept, or a file that `config`
+    /// names cannot be used.
     pub async fn build(
         config: &Config,
         env: Env,
         transport: Arc<dyn Transport>,
+        index: Place,
         shutdown: Shutdown,
-    ) -> Result<Self, millrace_store::Error> {
-        let hashes_at_once = std::thread::available_parallelism().map_or(1, usize::from);
-        let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
+    ) -> Result<Self, StartError> {
+        let settings = identity_settings(&config.threepids);
+        let identity_servers = IdentityServers::new(env.clone(), Arc::clone(&transport), settings);
+        let registry = registered(config, &env)?;
+        let (captcha, sign_ons) = web_services(config, &env)?;
+        let accounts = accounts(config, &env, (captcha, &registry));
         let default_room_version =
             config.rooms.default_version().unwrap_or(ruma::RoomVersionId::V12);
         let rooms = Rooms::open(env.clone(), CacheSizes::default()).await?;
+        let rooms = rooms.keeping(config.retention.settings());
         let moments = Arc::new(EphemeralClock::new(&env));
-        let longest = Duration::from_secs(config.limits.limits.typing_timeout_max_s);
-        let typing = Arc::new(Typing::new(env.clone(), Arc::clone(&moments), longest));
-        let enabled = config.presence.allow_local_presence;
-        let settings = PresenceSettings { enabled, ..PresenceSettings::default() };
-        let presence = Arc::new(Presence::new(env.clone(), Arc::clone(&moments), settings));
-        run_until(&shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
-        run_until(&shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+        let (typing, presence) = ephemeral(config, &env, &moments, &shutdown);
+        let gateways = PushGateways(Arc::clone(&transport));
         let federation =
             Federation::open(rooms.clone(), transport, federation_settings(config)).await?;
+        // These can ask the policy servers of rooms.
+        let rooms = federation.rooms.clone();
         let inbound = Arc::new(Inbound::new(
             federation.clone(),
             Arc::clone(&typing),
             Arc::clone(&presence),
             config.inbound.settings(),
         ));
-        run_until(&shutdown, Arc::clone(&inbound), |inbound| async move {
-            inbound.run_device_lists().await;
-        });
         let settings = outbound_settings(config);
         let outbound =
             Outbound::new(federation.clone(), settings, typing.clone(), presence.clone());
         let outbound = Arc::new(outbound);
         run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
-        run_until(&shutdown, Arc::clone(&inbound), |inbound| async move { inbound.run().await });
-        let unreads = Arc::<Unreads>::default();
+        take_in(&shutdown, &inbound);
+        expire_messages(config, &rooms, &shutdown);
+        let notices = notices(config, &env, &default_room_version).await?;
+        let media = media(config, &env, &federation, &shutdown).await?;
+        let parts = (&rooms, (typing.clone(), presence.clone()));
+        let services = services(config, registry, parts, &shutdown).await?;
+        let (search, unreads) =
+            (search(&rooms, index, &shutdown).await?, Arc::<Unreads>::default());
+        let messages = Arc::new(Messages::open(config)?);
+        let digests = Digests { messages: messages.clone(), identity: env.identity.clone() };
+        let pushers = pushers(config, (&rooms, &unreads), (gateways, digests), &shutdown);
         let syncs = Syncs::new(SyncParts {
             rooms: rooms.clone(),
             ephemeral: moments,
@@ -205,27 +281,34 @@ impl App {
             unreads: Arc::clone(&unreads),
         });
         Ok(Self(Arc::new(Parts {
-            user_directory: Arc::new(UserDirectory::new(env.clone())),
+            search,
+            services,
             federation,
             inbound,
             outbound,
+            media,
             env,
             rooms: Arc::new(rooms),
             typing,
             presence,
             unreads,
             syncs,
-            sync_timeout_max: SyncTimeoutMax(Duration::from_secs(
-                config.limits.limits.sync_timeout_max_s,
-            )),
+            sync_timeout_max: sync_timeout_max(config),
             room_policy: room_policy(config, default_room_version.clone()),
             accounts: Arc::new(accounts),
-            capabilities: Arc::new(Capabilities { default_room_version }),
+            device_names: DeviceNames(config.federation.device_names()),
+            capabilities: capabilities(config, default_room_version),
+            messages,
+            pushers,
+            identity_servers,
+            sign_ons: Arc::new(sign_ons),
             request_limits: RequestLimits {
                 body_bytes_max: config.limits.max_request_size,
                 json_depth_max: config.limits.limits.json_depth_max,
             },
             rate_limiter: Arc::new(RateLimiter::new(rates(&config.rate_limits))),
+            turn: Arc::new(turn(&config.voip)),
+            notices,
             discovery: Arc::new(discovery(&config.well_known)),
             trusted_proxies: Arc::new(TrustedProxies(config.server.trusted_proxies.clone())),
             shutdown,
@@ -241,8 +324,101 @@ impl App {
         if let Err(error) = self.0.outbound.close().await {
             tracing::warn!(%error, "how far other servers were told could not be written");
         }
+        self.0.pushers.note().await;
+        if let Err(error) = self.0.media.write_accessed().await {
+            tracing::warn!(%error, "when media were last asked for could not be written");
+        }
         self.0.env.store.close().await;
     }
+}
+
+/// What operations on accounts need.
+fn accounts(
+    config: &Config,
+    env: &Env,
+    (captcha, registry): (Option<CaptchaPart>, &SharedRegistry),
+) -> Accounts {
+    let hashes_at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let accounts = Accounts::new(env.clone(), account_settings(config), hashes_at_once);
+    Accounts { captcha, reserved: Arc::new(registry.clone()), ..accounts }
+}
+
+/// The application services that the configuration names.
+fn registered(config: &Config, env: &Env) -> Result<SharedRegistry, LoadError> {
+    let section = &config.appservices;
+    let (files, folder) = (&section.appservice_files, section.appservice_dir.as_deref());
+    Ok(SharedRegistry::new(load_files(files, folder, &env.identity.name)?))
+}
+
+/// Opens the application services, and begins to send to them.
+async fn services(
+    config: &Config,
+    registry: SharedRegistry,
+    (rooms, (typing, presence)): (&Rooms, (Arc<Typing>, Arc<Presence>)),
+    shutdown: &Shutdown,
+) -> Result<Arc<AppServices>, StartError> {
+    let services = AppServices::open(appservices::Parts {
+        registry,
+        rooms: rooms.clone(),
+        typing,
+        presence,
+        client: service_client(config)?,
+        settings: config.appservices.settings(),
+    });
+    let services = Arc::new(services.await?);
+    run_until(shutdown, Arc::clone(&services), AppServices::run);
+    Ok(services)
+}
+
+/// How application services are asked: where the administrator says they are.
+fn service_client(config: &Config) -> Result<reqwest::Client, StartError> {
+    let authorities = tls_files::authorities(config.federation.federation_ca_file.as_deref())?;
+    let client = client_builder(authorities)?.no_proxy();
+    let client = client.redirect(reqwest::redirect::Policy::none()).build();
+    Ok(client.map_err(|error| ProviderError::Setup(error.to_string()))?)
+}
+
+/// Opens the search index and begins to follow the store.
+async fn search(
+    rooms: &Rooms,
+    index: Place,
+    shutdown: &Shutdown,
+) -> Result<Arc<Search>, OpenError> {
+    let search = Arc::new(Search::open(rooms.clone(), index).await?);
+    run_until(shutdown, Arc::clone(&search), Search::run);
+    Ok(search)
+}
+
+/// Begins to take off the disk what expired messages said.
+fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdown) {
+    if !config.retention.enabled {
+        return;
+    }
+    let every = Duration::from_secs(config.retention.purge_interval_s);
+    run_until(shutdown, Arc::new(rooms.clone()), move |rooms| async move {
+        loop {
+            tokio::time::sleep(every).await;
+            match retention::purge_all(&rooms).await {
+                Ok(count) => tracing::info!(count, "expired messages were purged"),
+                Err(error) => tracing::error!(%error, "expired messages could not be purged"),
+            }
+        }
+    });
+}
+
+/// Begins to send notifications.
+fn pushers(
+    config: &Config,
+    (rooms, unreads): (&Rooms, &Arc<Unreads>),
+    (gateways, digests): (PushGateways, Digests),
+    shutdown: &Shutdown,
+) -> Arc<Pushers> {
+    let (gateways, digests) = (Arc::new(gateways), Arc::new(digests));
+    let settings = config.push.settings();
+    let pushers = Pushers::new(rooms.clone(), Arc::clone(unreads), gateways, digests, settings);
+    let pushers = Arc::new(pushers);
+    run_until(shutdown, Arc::clone(&pushers), Pushers::run);
+    pushers
 }
 
 /// Starts a worker that ends with the server.
@@ -257,6 +433,15 @@ where
             () = shutdown.requested() => {}
         }
     });
+}
+
+/// Starts the workers of what comes in from other servers.
+fn take_in(shutdown: &Shutdown, inbound: &Arc<Inbound>) {
+    run_until(shutdown, Arc::clone(inbound), |inbound| async move {
+        inbound.run_device_lists().await;
+    });
+    run_until(shutdown, Arc::clone(inbound), |inbound| async move { inbound.run().await });
+    run_until(shutdown, Arc::clone(inbound), Inbound::run_partial_rooms);
 }
 
 async fn open_engine(config: Database) -> Result<RocksEngine, StartError> {
@@ -277,103 +462,86 @@ async fn open_engine(config: Database) -> Result<RocksEngine, StartError> {
     .expect("opening a database does not panic")
 }
 
-fn account_settings(config: &Config) -> accounts::Settings {
-    let (registration, lifetimes) = (&config.registration, &config.accounts);
-    let policy = |policy: &registration::Policy| Policy {
-        id: policy.id.clone(),
-        version: policy.version.clone(),
-        language: policy.language.clone(),
-        name: policy.name.clone(),
-        url: policy.url.clone(),
+/// What other services say about people: whether somebody is one, and who.
+fn web_services(config: &Config, env: &Env) -> Result<(Option<CaptchaPart>, SignOns), StartError> {
+    let authorities = tls_files::authorities(config.federation.federation_ca_file.as_deref())?;
+    let client = WebClient::new(authorities)?;
+    let sign_ons = SignOns::new(env.clone(), sign_on_settings(config), &client);
+    Ok((captcha(config, &client), sign_ons))
+}
+
+fn captcha(config: &Config, client: &WebClient) -> Option<CaptchaPart> {
+    let sso = &config.sso;
+    let (public, private) =
+        sso.recaptcha_public_key.clone().zip(sso.recaptcha_private_key.clone())?;
+    Some(Arc::new(Recaptcha {
+        public_key: public,
+        private_key: private,
+        url: sso.recaptcha_siteverify_api.clone(),
+        client: client.clone(),
+    }))
+}
+
+async fn media(
+    config: &Config,
+    env: &Env,
+    federation: &Federation,
+    shutdown: &Shutdown,
+) -> Result<Media, StartError> {
+    let database = &config.database.database_path;
+    let storage: Arc<dyn Storage> = match bucket(config)? {
+        Some(bucket) => {
+            bucket.check().await?;
+            Arc::new(bucket)
+        }
+        None => Arc::new(Folder::new(config.media.folder(database).join("files"))),
     };
-    accounts::Settings {
-        registration: registration.allow_registration,
-        guests: registration.allow_guest_registration,
-        registration_token: registration.registration_token.clone(),
-        shared_secret: registration.registration_shared_secret.clone(),
-        terms: registration.terms.iter().map(policy).collect(),
-        lifetimes: Lifetimes {
-            refreshable_access_token: AccountsConfig::lifetime(
-                lifetimes.refreshable_access_token_lifetime_s,
-            ),
-            access_token: AccountsConfig::lifetime(lifetimes.access_token_lifetime_s),
-            refresh_token: AccountsConfig::lifetime(lifetimes.refresh_token_lifetime_s),
-            login_token: Duration::from_secs(lifetimes.login_token_lifetime_s),
-            uiaa_session: Duration::from_secs(lifetimes.uiaa_session_lifetime_s),
-        },
-        password_cost: PasswordCost {
-            memory_kib: config.password_hash.memory_kib,
-            iterations: config.password_hash.iterations,
-            parallelism: config.password_hash.parallelism,
-        },
-    }
+    let sources = Arc::new(MediaSources(federation.clone()));
+    let settings = config.media.settings(database);
+    let media = Media::new(env.clone(), settings, storage, sources);
+    run_until(shutdown, Arc::new(media.clone()), |media| async move { media.run().await });
+    Ok(media)
 }
 
-fn room_policy(config: &Config, default_version: ruma::RoomVersionId) -> Arc<RoomPolicy> {
-    Arc::new(RoomPolicy {
-        default_version,
-        publication: config.rooms.allow_room_publication,
-        directory_without_account: config.rooms.allow_public_rooms_without_auth,
-        directory_for_servers: config.rooms.allow_public_rooms_over_federation,
-    })
+/// The bucket of media, where one is configured.
+fn bucket(config: &Config) -> Result<Option<Bucket>, StartError> {
+    let Some(settings) = config.media.s3.settings() else { return Ok(None) };
+    let authorities = tls_files::authorities(config.federation.federation_ca_file.as_deref())?;
+    let client = client_builder(authorities)?.redirect(reqwest::redirect::Policy::none());
+    // A file may be large: it is not the whole that has to come in time, but the next of it.
+    let client = client.connect_timeout(BUCKET_PATIENCE).read_timeout(BUCKET_PATIENCE).build();
+    let client = client.map_err(|error| ProviderError::Setup(error.to_string()))?;
+    Ok(Some(Bucket::new(&settings, client)?))
 }
 
-fn federation_settings(config: &Config) -> federation::Settings {
-    let old_keys = config.federation.old_signing_keys.iter().map(|old| OldKey {
-        id: old.id.clone(),
-        key: old.key.clone(),
-        expired: old.expired_ts,
-    });
-    federation::Settings {
-        closed: !config.federation.allow_federation,
-        notaries: config.federation.trusted_servers.clone(),
-        old_keys: old_keys.collect(),
-    }
+/// Who is typing and who is there, each looked after until the shutdown.
+fn ephemeral(
+    config: &Config,
+    env: &Env,
+    moments: &Arc<EphemeralClock>,
+    shutdown: &Shutdown,
+) -> (Arc<Typing>, Arc<Presence>) {
+    let longest = Duration::from_secs(config.limits.limits.typing_timeout_max_s);
+    let typing = Arc::new(Typing::new(env.clone(), Arc::clone(moments), longest));
+    let enabled = config.presence.allow_local_presence;
+    let settings = PresenceSettings { enabled, ..PresenceSettings::default() };
+    let presence = Arc::new(Presence::new(env.clone(), Arc::clone(moments), settings));
+    run_until(shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
+    run_until(shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
+    (typing, presence)
 }
 
-fn outbound_settings(config: &Config) -> OutboundSettings {
-    let federation = &config.federation;
-    OutboundSettings {
-        enabled: federation.allow_federation,
-        presence: config.presence.allow_local_presence && config.presence.allow_outgoing_presence,
-        typing: federation.allow_outgoing_typing,
-        receipts: federation.allow_outgoing_read_receipts,
-        sends_at_once: federation.federation_sends_at_once,
-        tries_at_once: federation.federation_tries_at_once,
-        ..OutboundSettings::default()
+/// How the server speaks to its users; the user who does is made ready.
+async fn notices(
+    config: &Config,
+    env: &Env,
+    room_version: &ruma::RoomVersionId,
+) -> Result<Notices, millrace_store::Error> {
+    let settings = notice_settings(config, env, room_version).map(Arc::new);
+    if let Some(settings) = &settings {
+        server_notices::prepare(env, settings).await?;
     }
-}
-
-fn rates(config: &RateLimits) -> Rates {
-    let rate = |rate: crate::config::rate_limits::Rate| {
-        config.enabled.then_some(Rate { per_second: rate.per_second, burst: rate.burst })
-    };
-    Rates {
-        login: rate(config.login),
-        registration: rate(config.registration),
-        message: rate(config.message),
-        join: rate(config.join),
-        invite: rate(config.invite),
-        create_room: rate(config.create_room),
-        search: rate(config.search),
-        federation: rate(config.federation),
-        other: rate(config.other),
-    }
-}
-
-fn discovery(config: &WellKnown) -> Discovery {
-    let contact = SupportContact {
-        role: config.support_role.clone().unwrap_or_else(|| "m.role.admin".to_owned()),
-        email_address: config.support_email.clone(),
-        matrix_id: config.support_mxid.clone(),
-    };
-    let reachable = contact.email_address.is_some() || contact.matrix_id.is_some();
-    Discovery {
-        client_base_url: config.client.clone(),
-        server: config.server.clone(),
-        support_page: config.support_page.clone(),
-        contacts: if reachable { vec![contact] } else { Vec::new() },
-    }
+    Ok(Notices(settings))
 }
 
 /// Lets handlers extract a part with `State<Part>`.
@@ -393,18 +561,26 @@ parts! {
     federation: Federation,
     inbound: Arc<Inbound>,
     outbound: Arc<Outbound>,
+    media: Media,
     typing: Arc<Typing>,
-    user_directory: Arc<UserDirectory>,
+    search: Arc<Search>,
+    services: Arc<AppServices>,
     presence: Arc<Presence>,
     unreads: Arc<Unreads>,
     syncs: Syncs,
     sync_timeout_max: SyncTimeoutMax,
     room_policy: Arc<RoomPolicy>,
     accounts: AccountsPart,
+    device_names: DeviceNames,
     capabilities: Arc<Capabilities>,
     request_limits: RequestLimits,
     rate_limiter: Arc<RateLimiter>,
+    turn: Arc<Turn>,
+    notices: Notices,
     discovery: Arc<Discovery>,
     trusted_proxies: Arc<TrustedProxies>,
+    messages: Arc<Messages>,
+    identity_servers: IdentityServers,
+    sign_ons: Arc<SignOns>,
     shutdown: Shutdown,
 }

@@ -6,14 +6,20 @@
 //! tables (`store`).
 
 pub mod app;
+mod captcha;
 pub mod client_api;
 pub mod commands;
 pub mod config;
 mod departures;
 pub(crate) mod federation_api;
 pub mod identity;
+pub mod mail;
+mod media_sources;
+mod push_gateways;
+mod request_body;
 pub mod serve;
 pub mod shutdown;
+pub mod sso;
 pub mod system;
 pub mod tls;
 pub mod tls_files;

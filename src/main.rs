@@ -6,7 +6,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use millrace::{
     commands::{
-        config_check, generate_key,
+        appservice::{self, Action},
+        config_check,
+        export_user_data::{self, Export},
+        generate_key,
         register_user::{self, Admin, NewUser},
         serve,
     },
@@ -41,6 +44,26 @@ enum Command {
         #[arg(short, long)]
         output: Option<PathBuf>,
     },
+    /// Write everything that the running server holds of a user into a file, as lines of JSON.
+    ExportUserData {
+        /// The user ID, or the part of it before the colon.
+        #[arg(short, long)]
+        user: String,
+        /// A file that does not exist yet.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// An administrator's access token. Better left out: it is asked for, unseen.
+        #[arg(long, env = "MILLRACE_ACCESS_TOKEN", hide_env_values = true)]
+        access_token: Option<String>,
+    },
+    /// Bridges and bots of the running server (application services).
+    Appservice {
+        /// An administrator's access token. Better left out: it is asked for, unseen.
+        #[arg(long, env = "MILLRACE_ACCESS_TOKEN", hide_env_values = true)]
+        access_token: Option<String>,
+        #[command(subcommand)]
+        command: AppserviceCommand,
+    },
     /// Create an account on the running server. Needs registration_shared_secret.
     RegisterUser {
         /// The part of the user ID before the colon.
@@ -53,6 +76,22 @@ enum Command {
         #[arg(short, long)]
         admin: bool,
     },
+}
+
+#[derive(Subcommand)]
+enum AppserviceCommand {
+    /// Register the service that a file describes (YAML), for good, or change it.
+    Register {
+        /// The registration, as the bridge generates it.
+        file: PathBuf,
+    },
+    /// Remove a service that was registered by command. What waits for it is forgotten.
+    Unregister {
+        /// Its id.
+        id: String,
+    },
+    /// Tell how all services are doing.
+    List,
 }
 
 #[derive(Subcommand)]
@@ -84,6 +123,26 @@ fn run(Cli { config: file, command }: Cli) -> Result<(), Failure> {
                 Some(path) => generate_key::write(&key, &path)?,
                 None => print!("{}", key.to_file_text()),
             }
+        }
+        Command::ExportUserData { user, output, access_token } => {
+            let config = config::load(Some(&file))?.config;
+            let access_token =
+                access_token.map_or_else(|| rpassword::prompt_password("Access token: "), Ok)?;
+            let export = Export { user, output, access_token };
+            let lines = Runtime::new()?.block_on(export_user_data::run(&config, &export))?;
+            println!("wrote {lines} lines to {}", export.output.display());
+        }
+        Command::Appservice { access_token, command } => {
+            let config = config::load(Some(&file))?.config;
+            let access_token =
+                access_token.map_or_else(|| rpassword::prompt_password("Access token: "), Ok)?;
+            let action = match command {
+                AppserviceCommand::Register { file } => Action::Register(file),
+                AppserviceCommand::Unregister { id } => Action::Unregister(id),
+                AppserviceCommand::List => Action::List,
+            };
+            let told = appservice::run(&config, &action, &access_token);
+            println!("{}", Runtime::new()?.block_on(told)?);
         }
         Command::RegisterUser { username, password, admin } => {
             let config = config::load(Some(&file))?.config;

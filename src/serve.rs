@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo};
-use http::Request;
+use http::{Request, header};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,12 +24,13 @@ use tokio::{
 };
 use tower::Service;
 
-use crate::{shutdown::Shutdown, tls::Tls};
+use crate::{request_body::RequestBody, shutdown::Shutdown, tls::Tls};
 
 /// How long running requests may take to finish once the server is to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent, or take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may be silent, or take to send the head of a request. Longer than reverse
+/// proxies keep theirs (Caddy: two minutes), lest one sends a request just as it is closed here.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(200);
 /// How long a client may take to agree on TLS.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest read buffer of a connection in bytes; it starts at 8 KiB. Bounds a request's head.
@@ -157,7 +158,12 @@ impl Connection {
     {
         let Self { peer, router, permit } = self;
         let service = service_fn(move |request: Request<Incoming>| {
-            let mut request = request.map(Body::new);
+            let waits = request.headers().contains_key(header::EXPECT);
+            // Who waits to be asked for the body does not send it after a refusal.
+            let mut request = match waits {
+                true => request.map(Body::new),
+                false => request.map(|body| Body::new(RequestBody::new(body))),
+            };
             request.extensions_mut().insert(ConnectInfo(peer));
             let answer = router.clone().call(request);
             async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
@@ -239,6 +245,26 @@ mod tests {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_connection_outlives_a_request_that_was_answered_without_its_body() {
+        let router = Router::new().route("/", axum::routing::any(async || "done"));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(vec![Port { listener, router, tls: None }], Shutdown::default(), 10));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let body = vec![b'x'; 300_000];
+        for _ in 0..3 {
+            let head =
+                format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"done") {
+                assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "it was closed");
+            }
+            stream.write_all(&body).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -181,6 +181,36 @@ fn a_registered_user_can_log_in_also_after_a_restart() {
 }
 
 #[test]
+fn what_the_server_holds_of_a_user_is_exported_whole_or_not_at_all() {
+    let place = Place::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    place.configure(&format!("port = {}\nregistration_shared_secret = \"s\"", free.port()));
+    let server = Running::start(&place);
+    let register = ["register-user", "--username", "root", "--password", "p", "--admin"];
+    assert!(place.run(&register).status.success());
+    let login = r#"{"type":"m.login.password","identifier":{"type":"m.id.user","user":"root"},"password":"p"}"#;
+    let token = json(&server.ask("POST /_matrix/client/v3/login", login));
+    let token = token["access_token"].as_str().unwrap().to_owned();
+    let export = |user: &str, token: &str| {
+        let file = place.path("export.jsonl");
+        let file = file.to_str().unwrap();
+        let mut command = place.command(&["export-user-data", "--user", user, "--output", file]);
+        command.env("MILLRACE_ACCESS_TOKEN", token).output().unwrap()
+    };
+    let refused = export("nobody", &token);
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("there is no user @nobody:a.test"), "{said}");
+    assert!(!export("root", "wrong").status.success());
+    assert!(!place.path("export.jsonl").exists() && !place.path("export.jsonl.partial").exists());
+    let done = export("root", &token);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = fs::read_to_string(place.path("export.jsonl")).unwrap();
+    assert!(text.lines().count() > 3 && text.contains("@root:a.test"), "{text}");
+    assert!(text.trim_end().ends_with(r#""kind":"end"}"#));
+    assert!(!export("root", &token).status.success(), "the file is there already");
+}
+
+#[test]
 fn a_database_in_use_is_a_sentence_and_stays_usable() {
     let place = Place::new();
     let server = Running::start(&place);

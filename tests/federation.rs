@@ -114,6 +114,23 @@ async fn names_of_rooms_and_users_are_found_across_servers() {
     let term = json!({ "filter": { "generic_search_term": "nothing" } });
     let found = bob.post("/_matrix/client/v3/publicRooms?server=one", term).await.ok();
     assert_eq!((&found["chunk"], &found["total_room_count_estimate"]), (&json!([]), &json!(0)));
+    // Rooms of bridges are among all rooms, if there are any, and there are none.
+    let networks = [
+        ("{}", 1),
+        (r#"{"include_all_networks": true}"#, 1),
+        (r#"{"third_party_instance_id": "irc"}"#, 0),
+    ];
+    for (wanted, count) in networks {
+        let wanted: serde_json::Value = serde_json::from_str(wanted).unwrap();
+        for (client, path) in [(&bob, "?server=one"), (&alice, "")] {
+            let path = format!("/_matrix/client/v3/publicRooms{path}");
+            let found = client.post(&path, wanted.clone()).await.ok();
+            assert_eq!(found["chunk"].as_array().unwrap().len(), count, "{wanted} {path}");
+        }
+    }
+    let both = json!({ "include_all_networks": true, "third_party_instance_id": "irc" });
+    let refused = bob.post("/_matrix/client/v3/publicRooms", both).await;
+    refused.refused(400, "M_BAD_JSON");
     // The other server shows its directory to nobody.
     let refused = alice.get("/_matrix/client/v3/publicRooms?server=two").await;
     refused.refused(403, "M_FORBIDDEN");

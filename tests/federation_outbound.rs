@@ -92,6 +92,29 @@ impl World {
         sent["event_id"].as_str().unwrap().to_owned()
     }
 
+    /// Says many things in one commit.
+    async fn say_at_once(&self, room: &RoomId, count: usize) {
+        let rooms = &self.one.federation.rooms;
+        let numbers = &Numbers::draw(rooms, count).await.unwrap();
+        let sender = &self.alice.user().to_owned();
+        let appended = rooms.env.store.transact(|tx| {
+            async move {
+                let opened = RoomTx::open(&tx, rooms, room, numbers).await?;
+                let mut opened = opened.expect("the room is there");
+                for n in 0..count {
+                    let body = json!({ "msgtype": "m.text", "body": format!("m{n}") });
+                    let content = serde_json::from_value(body).expect("an object");
+                    let kind = TimelineEventType::RoomMessage;
+                    opened.append(Draft::message(sender, kind, content)).await?;
+                }
+                opened.finish();
+                Ok::<_, AppendError>(())
+            }
+            .boxed()
+        });
+        appended.await.unwrap();
+    }
+
     async fn to_device(&self, user: &str, transaction: &str) {
         let path = format!("/_matrix/client/v3/sendToDevice/m.test/{transaction}");
         let body = json!({ "messages": { user: { "D": { "text": transaction } } } });
@@ -143,6 +166,49 @@ async fn events_arrive_in_order_each_once_and_at_most_fifty_at_a_time() {
     assert_eq!(ids.len(), sent.len());
     let own = |pdu: &Value| pdu["sender"] == "@bob:two";
     assert!(!sent.iter().flat_map(Transaction::pdus).any(own), "its own events it has");
+}
+
+#[tokio::test]
+async fn a_commit_with_more_events_of_a_room_than_are_read_at_once_is_sent_whole_and_in_order() {
+    let world = World::new().await;
+    world.others.set("two", Manner::Up);
+    let room = world.room().await;
+    world.join(&room, "@bob:two").await;
+    world.say(&room, "before").await;
+    world.say_at_once(&room, 230).await;
+    world.say(&room, "after").await;
+    let sent = texts(&world.others.until("two", has("after")).await);
+    let many = (0..230).map(|n| format!("m{n}"));
+    let all: Vec<_> =
+        ["before".to_owned()].into_iter().chain(many).chain(["after".to_owned()]).collect();
+    assert_eq!(sent, all);
+}
+
+#[tokio::test]
+async fn a_server_whose_user_was_only_invited_is_told_that_the_invitation_is_taken_back() {
+    let world = World::new().await;
+    world.others.set("two", Manner::Up);
+    let room = world.room().await;
+    for (invited, manner) in [("@bob:two", Manner::Up), ("@carol:three", Manner::Down)] {
+        let server = invited.split_once(':').unwrap().1;
+        world.others.set(server, manner);
+        world.member(&room, "@alice:one", invited, "invite").await;
+        let path = format!("/_matrix/client/v3/rooms/{room}/kick");
+        world.alice.post(&path, json!({ "user_id": invited })).await.ok();
+    }
+    let leaves = |sent: &[Transaction]| {
+        let pdus = sent.iter().flat_map(Transaction::pdus);
+        pdus.filter(|pdu| pdu["content"]["membership"] == "leave").count()
+    };
+    world.others.until("two", |sent| leaves(sent) == 1).await;
+    world.others.tried("three", 1).await;
+    world.others.set("three", Manner::Up);
+    world.wait(DAY);
+    world.others.until("three", |sent| leaves(sent) == 1).await;
+    world.say(&room, "among ourselves").await;
+    world.to_device("@bob:two", "end").await;
+    let sent = world.others.until("two", |sent| !messages(sent).is_empty()).await;
+    assert!(!has("among ourselves")(&sent));
 }
 
 #[tokio::test]

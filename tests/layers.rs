@@ -6,11 +6,13 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each crate of ours, and those of ours that it may use.
-const DRAWN: [(&str, &[&str]); 10] = [
+const DRAWN: [(&str, &[&str]); 12] = [
     ("millrace-model", &[]),
     ("millrace-store", &["millrace-model"]),
     ("millrace-domain", &["millrace-store", "millrace-model"]),
     ("millrace-federation", &["millrace-domain", "millrace-store", "millrace-model"]),
+    ("millrace-media", &["millrace-domain", "millrace-store", "millrace-model"]),
+    ("millrace-search", &["millrace-domain", "millrace-store", "millrace-model"]),
     ("millrace-appservices", &["millrace-domain", "millrace-store", "millrace-model"]),
     ("millrace-pushers", &["millrace-domain", "millrace-store", "millrace-model"]),
     ("millrace-push-gateway", &[]),
@@ -18,8 +20,10 @@ const DRAWN: [(&str, &[&str]); 10] = [
         "millrace",
         &[
             "millrace-federation",
+            "millrace-media",
             "millrace-appservices",
             "millrace-pushers",
+            "millrace-search",
             "millrace-domain",
             "millrace-store",
             "millrace-model",
@@ -28,7 +32,17 @@ const DRAWN: [(&str, &[&str]); 10] = [
     ("millrace-fuzz", &["millrace-federation", "millrace-model"]),
     (
         TEST_SUPPORT,
-        &["millrace", "millrace-federation", "millrace-domain", "millrace-store", "millrace-model"],
+        &[
+            "millrace",
+            "millrace-federation",
+            "millrace-media",
+            "millrace-appservices",
+            "millrace-pushers",
+            "millrace-search",
+            "millrace-domain",
+            "millrace-store",
+            "millrace-model",
+        ],
     ),
 ];
 
@@ -36,10 +50,12 @@ const DRAWN: [(&str, &[&str]); 10] = [
 const TEST_SUPPORT: &str = "millrace-test-support";
 
 /// What a layer must not know, from outside of the workspace.
-const UNKNOWN_TO: [(&str, &[&str]); 3] = [
+const UNKNOWN_TO: [(&str, &[&str]); 5] = [
     ("millrace-model", &["tokio", "futures", "rocksdb", "axum", "hyper", "http", "reqwest"]),
     ("millrace-store", &["axum", "hyper", "http", "reqwest", "figment"]),
     ("millrace-domain", &["rocksdb", "axum", "hyper", "http", "reqwest", "figment", "clap"]),
+    ("millrace-pushers", &["rocksdb", "axum", "hyper", "http", "reqwest", "figment", "clap"]),
+    ("millrace-search", &["rocksdb", "axum", "hyper", "http", "reqwest", "figment", "clap"]),
 ];
 
 struct Edge {
@@ -109,6 +125,7 @@ fn edges_against_the_drawing_are_refused() {
         ("millrace-store", "millrace-domain"),
         ("millrace-domain", "millrace"),
         ("millrace-federation", "millrace-appservices"),
+        ("millrace-media", "millrace-federation"),
         ("millrace-push-gateway", "millrace-model"),
         ("millrace-domain", TEST_SUPPORT),
         ("millrace-domain", "axum"),

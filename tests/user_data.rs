@@ -72,6 +72,91 @@ async fn account_data_and_tags_are_read_back_and_synced() {
 }
 
 #[tokio::test]
+async fn deleted_account_data_is_told_once_as_empty() {
+    let world = World::new().await;
+    let (user, kind) = (format!("user/{}", world.alice.user()), "account_data/org.example.x");
+    let unstable = "/_matrix/client/unstable/org.matrix.msc3391";
+    for scope in [user.clone(), format!("{user}/rooms/{}", world.room)] {
+        let path = format!("{V3}/{scope}/{kind}");
+        for by_put in [true, false] {
+            world.alice.put(&path, json!({"value": 1})).await.ok();
+            let next = world.sync(&world.alice, None).await["next_batch"].clone();
+            if by_put {
+                world.alice.put(&path, json!({})).await.ok();
+            } else {
+                let path = format!("{unstable}/{scope}/{kind}");
+                world.bob.delete(&path, json!({})).await.refused(403, "M_FORBIDDEN");
+                world.alice.delete(&path, json!({})).await.ok();
+            }
+            world.alice.get(&path).await.refused(404, "M_NOT_FOUND");
+            let of = |sync: &Value| {
+                let room = &sync["rooms"]["join"][&world.room];
+                let room = contents(&room["account_data"]["events"], "org.example.x").len();
+                room + contents(&sync["account_data"]["events"], "org.example.x").len()
+            };
+            let told = world.sync(&world.alice, Some(&next)).await;
+            assert_eq!(of(&told), 1, "{scope}");
+            assert_eq!(of(&world.sync(&world.alice, Some(&told["next_batch"])).await), 0);
+            assert_eq!(of(&world.sync(&world.alice, None).await), 0);
+        }
+    }
+    let path = format!("{unstable}/{user}/account_data/m.push_rules");
+    world.alice.delete(&path, json!({})).await.refused(405, "M_BAD_JSON");
+}
+
+#[tokio::test]
+async fn what_is_set_about_a_devices_notifications_ends_with_the_device() {
+    let world = World::new().await;
+    let body = json!({
+        "type": "m.login.password", "password": "password",
+        "identifier": {"type": "m.id.user", "user": "alice"},
+    });
+    let second = world.server.client().post(&format!("{V3}/login"), body).await.ok();
+    let second = world.server.client().with_session(&second);
+    let path = |device: &str| {
+        let kind = format!("m.local_notification_settings.{device}");
+        format!("{V3}/user/{}/account_data/{kind}", world.alice.user())
+    };
+    for device in [second.device(), world.alice.device()] {
+        world.alice.put(&path(device), json!({"is_silenced": true})).await.ok();
+    }
+    second.post(&format!("{V3}/logout"), json!({})).await.ok();
+    world.alice.get(&path(second.device())).await.refused(404, "M_NOT_FOUND");
+    world.alice.get(&path(world.alice.device())).await.ok();
+}
+
+#[tokio::test]
+async fn invitations_that_a_user_does_not_want_are_refused_or_kept_from_them() {
+    let world = World::new().await;
+    let (server, alice, bob) = (&world.server, &world.alice, &world.bob);
+    let body = json!({"preset": "private_chat"});
+    let room = bob.post(&format!("{V3}/createRoom"), body).await.ok()["room_id"].clone();
+    let (room, carol) = (text(&room), server.register("carol").await);
+    let data = |kind: &str| format!("{V3}/user/{}/account_data/{kind}", carol.user());
+    let invite = json!({"user_id": carol.user()});
+    carol.put(&data("m.invite_permission_config"), json!({"default_action": "block"})).await.ok();
+    let path = format!("{V3}/rooms/{room}/invite");
+    bob.post(&path, invite.clone()).await.refused(403, "M_INVITE_BLOCKED");
+    let state = format!("{V3}/rooms/{room}/state/m.room.member/{}", carol.user());
+    bob.put(&state, json!({"membership": "invite"})).await.refused(403, "M_INVITE_BLOCKED");
+    let creation = bob.post(&format!("{V3}/createRoom"), json!({"invite": [carol.user()]})).await;
+    creation.refused(403, "M_INVITE_BLOCKED");
+    carol.put(&data("m.invite_permission_config"), json!({})).await.ok();
+
+    let rules = data("org.matrix.msc4155.invite_permission_config");
+    carol.put(&rules, json!({"ignored_users": ["@bob:*"]})).await.ok();
+    bob.post(&path, invite).await.ok();
+    let sync = world.sync(&carol, None).await;
+    assert_eq!(sync["rooms"]["invite"], Value::Null, "an ignored invitation is not shown");
+    let path = format!("{V3}/rooms/{}/invite", world.room);
+    alice.post(&path, json!({"user_id": carol.user()})).await.ok();
+    let sync = world.sync(&carol, Some(&sync["next_batch"])).await;
+    assert!(sync["rooms"]["invite"][&world.room].is_object(), "others may invite: {sync}");
+    carol.put(&rules, json!({"blocked_users": ["*"]})).await.ok();
+    assert_eq!(world.sync(&carol, None).await["rooms"]["invite"], Value::Null);
+}
+
+#[tokio::test]
 async fn what_the_server_manages_is_refused_as_account_data() {
     let world = World::new().await;
     let user = format!("{V3}/user/{}/account_data", world.alice.user());
@@ -279,4 +364,50 @@ async fn who_is_removed_from_a_room_types_there_no_more() {
         let events = &after["rooms"]["join"][room]["ephemeral"]["events"];
         assert_eq!(contents(events, "m.typing"), [&json!({"user_ids": []})], "{removal}");
     }
+}
+
+#[tokio::test]
+async fn who_unsubscribes_from_a_thread_hears_no_more_of_it() {
+    let world = World::new().await;
+    let root = world.say(&world.alice, "root").await;
+    let reply = async |n: u32, thread: &str| {
+        let path = format!("{V3}/rooms/{}/send/m.room.message/reply{n}", world.room);
+        let relation = json!({"rel_type": "m.thread", "event_id": thread});
+        let body = json!({"msgtype": "m.text", "body": "x", "m.relates_to": relation});
+        text(&world.alice.put(&path, body).await.ok()["event_id"]).to_owned()
+    };
+    let unread = async || {
+        let synced = world.sync(&world.bob, None).await;
+        let count = &synced["rooms"]["join"][&world.room]["unread_notifications"];
+        count["notification_count"].as_u64().expect("a count")
+    };
+    let below = "/_matrix/client/unstable/io.element.msc4306";
+    let path = |root: &str| format!("{below}/rooms/{}/thread/{root}/subscription", world.room);
+    let subscription = path(&root);
+    let first = reply(1, &root).await;
+    let before = unread().await;
+    world.bob.get(&subscription).await.refused(404, "M_NOT_FOUND");
+    world.bob.delete(&subscription, json!({})).await.ok();
+    let second = reply(2, &root).await;
+    assert_eq!(unread().await, before, "the second is silent");
+
+    // A client does not undo what its user did, but for what was said since.
+    let by = |event: &str| json!({"automatic": event});
+    let conflict = "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION";
+    world.bob.put(&subscription, by(&first)).await.refused(409, conflict);
+    world.bob.put(&subscription, by(&second)).await.ok();
+    assert_eq!(world.bob.get(&subscription).await.ok(), json!({"automatic": true}));
+    world.bob.put(&subscription, json!({})).await.ok();
+    assert_eq!(world.bob.get(&subscription).await.ok(), json!({"automatic": false}));
+    reply(3, &root).await;
+    assert_eq!(unread().await, before + 1);
+
+    let elsewhere = "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD";
+    world.bob.put(&subscription, by(&root)).await.refused(400, elsewhere);
+    let other = world.say(&world.alice, "other").await;
+    world.bob.put(&subscription, by(&reply(4, &other).await)).await.refused(400, elsewhere);
+    world.bob.put(&path("$none"), json!({})).await.refused(404, "M_NOT_FOUND");
+    world.bob.get(&path("$none")).await.refused(404, "M_NOT_FOUND");
+    let carol = world.server.register("carol").await;
+    carol.put(&subscription, json!({})).await.refused(403, "M_FORBIDDEN");
 }

@@ -10,7 +10,7 @@ server_name = "$SERVER_NAME"
 database_path = "$HS_DATA_DIR/database"
 address = "$HS_BIND_IP"
 port = $HS_CLIENT_PORT
-log = "${MILLRACE_LOG:-info}"
+log = "${MILLRACE_LOG:-info,ruma_state_res=warn}"
 allow_registration = true
 registration_shared_secret = "$HS_REGISTRATION_SHARED_SECRET"
 default_room_version = "11"
@@ -21,6 +21,13 @@ tls_key_path = "$HS_TLS_KEY"
 federation_ca_file = "$HS_CA_CERT"
 ip_range_whitelist = ["127.0.0.0/8", "::1/128"]
 trusted_servers = []
+allow_device_name_federation = true
+appservice_dir = "$HS_APPSERVICE_DIR"
+[global.media]
+freeze_legacy_endpoints = false
+url_previews = true
+[global.server_notices]
+localpart = "_server"
 [global.rate_limits]
 enabled = false
 [global.password_hash]

@@ -7,6 +7,24 @@ type Change struct {
 	Lost []Test
 	// New are passes that were not known.
 	New []Test
+	// Unsteady are known passes that passed at the second try only.
+	Unsteady []Test
+}
+
+// Retry takes over what a second run of the lost passes showed: those that pass there are lost no more,
+// but unsteady.
+func (c Change) Retry(r, second *Results) Change {
+	lost := c.Lost
+	c.Lost = nil
+	for _, t := range lost {
+		if second.Outcomes[t] != Pass {
+			c.Lost = append(c.Lost, t)
+			continue
+		}
+		r.Outcomes[t] = Pass
+		c.Unsteady = append(c.Unsteady, t)
+	}
+	return c
 }
 
 // Compare sets a run against the known passes.

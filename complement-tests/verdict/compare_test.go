@@ -61,3 +61,21 @@ func TestTheReportNamesLossesWithTheirOutputAndEndsWithTheCount(t *testing.T) {
 		t.Errorf("the end is not the count:\n%s", got)
 	}
 }
+
+func TestWhatPassesAtTheSecondTryIsUnsteadyNotLost(t *testing.T) {
+	r := read(t, stream)
+	c := Compare(r, []Test{{"tests", "TestA/sub"}, {"broken", "TestC"}}, all(t, "", ""))
+	second := &Results{Outcomes: map[Test]Outcome{{"tests", "TestA/sub"}: Pass, {"broken", "TestC"}: Fail}}
+	c = c.Retry(r, second)
+	if want := []Test{{"broken", "TestC"}}; !reflect.DeepEqual(c.Lost, want) {
+		t.Errorf("lost: %v", c.Lost)
+	}
+	if want := []Test{{"tests", "TestA/sub"}}; !reflect.DeepEqual(c.Unsteady, want) {
+		t.Errorf("unsteady: %v", c.Unsteady)
+	}
+	var w strings.Builder
+	c.Report(&w, r, 3)
+	if !strings.Contains(w.String(), "Passed at the second try only:\n  tests TestA/sub\n") {
+		t.Errorf("the report hides it:\n%s", w.String())
+	}
+}

@@ -39,6 +39,15 @@ func (c Change) Report(w io.Writer, r *Results, lines int) {
 			fmt.Fprintf(w, "  %s\n", t)
 		}
 	}
+	if len(c.Unsteady) > 0 {
+		fmt.Fprintln(w, "\nPassed at the second try only:")
+		for _, t := range c.Unsteady {
+			fmt.Fprintf(w, "  %s\n", t)
+			if !r.hasFailedSubtest(t) {
+				show(w, r.Tail(t, lines))
+			}
+		}
+	}
 	if len(c.Lost) > 0 {
 		fmt.Fprintln(w, "\nLost passes:")
 		for _, t := range c.Lost {

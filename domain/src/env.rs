@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use millrace_model::rules::signing_key::ServerSigningKey;
 use millrace_store::Store;
-use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName};
+use ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedServerName, RoomVersionId,
+    room_version_rules::RoomVersionRules,
+};
 
 /// Tells the time. Simulated in tests.
 pub trait Clock: Send + Sync + 'static {
@@ -27,6 +30,10 @@ pub struct Identity {
     pub key: ServerSigningKey,
 }
 
+/// What a room version means; `None` for one that is not known. That is
+/// [`millrace_model::rules::room_version::rules`], but where a test breaks a rule.
+pub type Rulebook = fn(&RoomVersionId) -> Option<&'static RoomVersionRules>;
+
 /// The world outside of the domain. Holds no services; clones are cheap.
 #[derive(Clone)]
 pub struct Env {
@@ -38,6 +45,8 @@ pub struct Env {
     pub random: Arc<dyn Random>,
     /// Who we are.
     pub identity: Arc<Identity>,
+    /// By which rules rooms are judged.
+    pub rules: Rulebook,
 }
 
 impl Env {

@@ -8,8 +8,11 @@ pub mod account_data;
 pub mod accounts;
 mod env;
 pub mod ephemeral;
+pub mod export;
 pub mod filters;
-mod json;
+pub mod json;
+pub mod key_backup;
+pub mod keys;
 pub mod outbox;
 pub mod presence;
 pub mod profiles;
@@ -21,9 +24,10 @@ pub mod rooms;
 pub mod sync;
 #[cfg(test)]
 mod testing;
+pub mod thread_subscriptions;
+pub mod threepids;
 pub mod to_device;
 pub mod typing;
 pub mod unread;
-pub mod user_directory;
 
-pub use env::{Clock, Env, Identity, Random};
+pub use env::{Clock, Env, Identity, Random, Rulebook};

@@ -33,6 +33,20 @@ pub enum News {
     },
     /// Messages to devices wait for a server.
     ToDevice(OwnedServerName),
+    /// A user of ours came into a room whose other servers may not know their devices.
+    Joined {
+        /// The room.
+        room: OwnedRoomId,
+        /// The user.
+        user: OwnedUserId,
+    },
+    /// A server may not know of the newest changes of the devices of a user of ours.
+    Missed {
+        /// The server.
+        server: OwnedServerName,
+        /// The user.
+        user: OwnedUserId,
+    },
 }
 
 /// A row of the log.
@@ -48,6 +62,8 @@ impl News {
                 (2, room.to_string(), user.to_string(), thread.clone())
             }
             Self::ToDevice(server) => (3, server.to_string(), none(), none()),
+            Self::Joined { room, user } => (4, room.to_string(), user.to_string(), none()),
+            Self::Missed { server, user } => (5, server.to_string(), user.to_string(), none()),
         }
     }
 
@@ -61,6 +77,8 @@ impl News {
                 Self::Receipt { room, user, thread: part }
             }
             3 => Self::ToDevice(what.try_into().ok()?),
+            4 => Self::Joined { room: what.try_into().ok()?, user: whom.try_into().ok()? },
+            5 => Self::Missed { server: what.try_into().ok()?, user: whom.try_into().ok()? },
             _ => return None,
         })
     }
@@ -103,7 +121,9 @@ mod tests {
         let all = [
             News::Server { room: room.clone(), server: owned_server_name!("far.example") },
             News::Room(room.clone()),
-            News::Receipt { room: room.clone(), user, thread },
+            News::Receipt { room: room.clone(), user: user.clone(), thread },
+            News::Joined { room: room.clone(), user: user.clone() },
+            News::Missed { server: owned_server_name!("far.example"), user },
             News::ToDevice(owned_server_name!("far.example")),
         ];
         let before = env.store.snapshot().view().clone();

@@ -188,14 +188,7 @@ mod tests {
 
     async fn world() -> Env {
         let env = testing::env().await;
-        let account = &Account {
-            password_hash: None,
-            created_ms: 0,
-            guest: false,
-            admin: false,
-            user_type: None,
-            deactivated: None,
-        };
+        let account = &Account::default();
         let added = env.store.transact(|tx| {
             tx.put(&ACCOUNTS, alice(), (), account);
             std::future::ready(Ok::<_, millrace_store::Error>(())).boxed()

@@ -4,9 +4,9 @@ use futures::FutureExt;
 use millrace_store::{
     Read, Scan, Tx,
     rows::user::{Pusher, PushkeyUsers},
-    tables::{PUSHERS, PUSHERS_HEAD, PUSHKEY_USERS},
+    tables::{PUSHERS, PUSHERS_BEHIND, PUSHERS_HEAD, PUSHKEY_USERS},
 };
-use ruma::{DeviceId, OwnedDeviceId, UserId};
+use ruma::{DeviceId, OwnedDeviceId, OwnedUserId, UserId};
 
 use crate::Env;
 
@@ -109,6 +109,7 @@ pub async fn set(env: &Env, user: &UserId, new: &NewPusher) -> Result<(), Pusher
                 for other in users.iter().filter(|other| *other != user) {
                     touch(&tx, other).await?;
                     tx.delete(&PUSHERS, other, (app_id, pushkey));
+                    tx.delete(&PUSHERS_BEHIND, other, (app_id, pushkey));
                 }
                 users.clear();
             }
@@ -168,6 +169,8 @@ async fn all(tx: &Tx, user: &UserId) -> millrace_store::Result<Vec<((String, Str
 async fn touch(tx: &Tx, user: &UserId) -> millrace_store::Result<()> {
     let changes = tx.get(&PUSHERS_HEAD, user, ()).await?.unwrap_or(0);
     tx.put(&PUSHERS_HEAD, user, (), &(changes + 1));
+    // Whoever sends to pushers follows what is announced.
+    tx.touch::<OwnedUserId>(user);
     Ok(())
 }
 
@@ -175,6 +178,7 @@ async fn remove_one(tx: &Tx, user: &UserId, id: &PusherId) -> millrace_store::Re
     let PusherId { app_id, pushkey } = id;
     touch(tx, user).await?;
     tx.delete(&PUSHERS, user, (app_id, pushkey));
+    tx.delete(&PUSHERS_BEHIND, user, (app_id, pushkey));
     let mut row = tx.get(&PUSHKEY_USERS, pushkey, app_id).await?.unwrap_or_default();
     row.users.retain(|known| known != user);
     if row.users.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use millrace_model::rules::signing_key::ServerSigningKey;
+use millrace_model::rules::{room_version, signing_key::ServerSigningKey};
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, UInt, owned_server_name};
 
@@ -54,7 +54,7 @@ pub async fn env_of(name: OwnedServerName, engine: MemoryEngine) -> (Env, Arc<Te
     let key = ServerSigningKey::new("test", &[7; 32]).unwrap();
     let identity = Arc::new(Identity { name, key });
     let random = Arc::new(TestRandom::default());
-    (Env { store, clock: clock.clone(), random, identity }, clock)
+    (Env { store, clock: clock.clone(), random, identity, rules: room_version::rules }, clock)
 }
 
 /// An empty world.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::{
     Env,
     ephemeral::{EphemeralClock, EphemeralRange},
+    rooms::partial,
 };
 
 /// So many rooms in which nobody types any more are remembered, for those who saw somebody type.
@@ -80,7 +81,11 @@ impl Typing {
         timeout: Option<Duration>,
     ) -> Result<(), TypingError> {
         let member = self.env.store.snapshot().get(&MEMBERS, room, user).await?;
-        if member.is_none_or(|member| member.membership != MembershipState::Join) {
+        let joined = match member {
+            Some(member) => member.membership == MembershipState::Join,
+            None => partial::may_be_member(&self.env.store.snapshot(), room, user).await?,
+        };
+        if !joined {
             return Err(TypingError::NotJoined { user: user.to_owned(), room: room.to_owned() });
         }
         match timeout {
@@ -123,7 +128,11 @@ impl Typing {
         let snapshot = self.env.store.snapshot();
         let members = snapshot.get_many(&MEMBERS, room, users.iter()).await?;
         for (user, member) in users.iter().zip(members) {
-            if member.is_none_or(|member| member.membership != MembershipState::Join) {
+            let joined = match member {
+                Some(member) => member.membership == MembershipState::Join,
+                None => partial::may_be_member(&snapshot, room, user).await?,
+            };
+            if !joined {
                 self.stop(room, user);
             }
         }

@@ -2,7 +2,7 @@
 //! Server-Server API, Checks performed on receipt of a PDU, steps 1 to 3; Validating hashes and
 //! signatures on received events).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use millrace_model::{
     json::{self, NotCanonical},
@@ -33,6 +33,8 @@ use crate::{
 const TEXT_BYTES_MAX: usize = 4 * EVENT_BYTES_MAX;
 /// Signatures of one server that are looked at on one event.
 const SIGNATURES_MAX: usize = 10;
+/// Events that lie in memory parsed at once, with all their fields.
+const PARSED_AT_ONCE: usize = 4096;
 /// What is signed leaves these out.
 const UNSIGNED_FIELDS: &[&str] = &["signatures", "unsigned"];
 
@@ -111,8 +113,11 @@ impl Federation {
         let Some(rules) = room_version::rules(version) else {
             return pdus.iter().map(|_| Err(Refusal::RoomVersion(version.clone()))).collect();
         };
-        let read = on_all_cores(pdus, move |raw| read(&raw, rules)).await;
+        if pdus.len() > PARSED_AT_ONCE {
+            return self.check_many(rules, pdus).await;
+        }
         let mut wanted = WantedKeys::default();
+        let read = on_all_cores(pdus, move |raw| read(&raw, rules)).await;
         for candidate in read.iter().flatten() {
             candidate.want_keys(&mut wanted, rules);
         }
@@ -120,6 +125,33 @@ impl Federation {
         let checked = on_all_cores(read, move |candidate| candidate?.verify(&keys, rules)).await;
         log_refusals(&checked);
         checked
+    }
+
+    /// Events in such numbers that they are parsed twice, to ask for all their keys at once and yet
+    /// never have all of them in memory as they are parsed.
+    async fn check_many(
+        &self,
+        rules: &'static RoomVersionRules,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Vec<Result<Pdu, Refusal>> {
+        let mut wanted = WantedKeys::default();
+        for chunk in pdus.chunks(PARSED_AT_ONCE) {
+            let read = on_all_cores(chunk.to_vec(), move |raw| read(&raw, rules)).await;
+            for candidate in read.iter().flatten() {
+                candidate.want_keys(&mut wanted, rules);
+            }
+        }
+        let keys = Arc::new(self.keyring.keys(&wanted).await);
+        let mut all = Vec::with_capacity(pdus.len());
+        let mut pdus = pdus.into_iter();
+        while pdus.len() > 0 {
+            let chunk: Vec<_> = pdus.by_ref().take(PARSED_AT_ONCE).collect();
+            let keys = Arc::clone(&keys);
+            let check = move |raw: Box<RawValue>| read(&raw, rules)?.verify(&keys, rules);
+            all.extend(on_all_cores(chunk, check).await);
+        }
+        log_refusals(&all);
+        all
     }
 }
 

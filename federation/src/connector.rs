@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::{FutureExt, future::BoxFuture};
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -33,6 +33,8 @@ use crate::{
 const MATRIX_PORT: u16 = 8448;
 /// The port of HTTPS.
 const HTTPS_PORT: u16 = 443;
+/// The port of HTTP.
+const HTTP_PORT: u16 = 80;
 /// How long one address may take to answer, and TLS to be agreed upon.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses of one server that are tried.
@@ -43,11 +45,12 @@ const ADDRESSES_MAX: usize = 6;
 pub(crate) enum Purpose {
     /// The server-server API: by SRV records, else port 8448.
     Matrix,
-    /// Any page: port 443.
+    /// Any page: port 443, or 80 where it is asked for without TLS.
     Page,
 }
 
-/// Connects to the authority of a URI, with TLS. Clones are the same.
+/// Connects to the authority of a URI, with TLS unless it is a page of plain HTTP. Clones are the
+/// same.
 #[derive(Clone)]
 pub(crate) struct Connector(Arc<ConnectorParts>);
 
@@ -74,12 +77,15 @@ impl Connector {
         Self(Arc::new(ConnectorParts { purpose, internet, random, policy, tls: tls.into() }))
     }
 
-    async fn connect(&self, uri: &Uri) -> Result<TlsStream<TcpStream>, TransportError> {
+    async fn connect(&self, uri: &Uri) -> Result<HttpConnection, TransportError> {
+        let plain = uri.scheme() == Some(&Scheme::HTTP) && self.0.purpose == Purpose::Page;
         let host = uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = pki_types::ServerName::try_from(host.to_owned())
             .map_err(|_| TransportError::Unresolved(format!("{host} is no name of a host")))?;
-        let addresses = self.resolve(host, uri.port_u16()).await?;
+        let port = uri.port_u16().or_else(|| plain.then_some(HTTP_PORT));
+        let addresses = self.resolve(host, port).await?;
+        let name = (!plain).then_some(name);
         let mut last = None;
         for address in addresses {
             match tokio::time::timeout(ADDRESS_TIMEOUT, self.open(address, name.clone())).await {
@@ -94,10 +100,12 @@ impl Connector {
     async fn open(
         &self,
         address: SocketAddr,
-        name: pki_types::ServerName<'static>,
-    ) -> io::Result<TlsStream<TcpStream>> {
+        name: Option<pki_types::ServerName<'static>>,
+    ) -> io::Result<HttpConnection> {
         let stream = self.0.internet.connect(address).await?;
-        self.0.tls.connect(name, stream).await
+        let Some(name) = name else { return Ok(HttpConnection::Plain(TokioIo::new(stream))) };
+        let stream = self.0.tls.connect(name, stream).await?;
+        Ok(HttpConnection::Tls(Box::new(TokioIo::new(stream))))
     }
 
     /// Where a host is, in the order to try: at least one address, all of them allowed.
@@ -211,9 +219,9 @@ impl Connector {
 }
 
 impl TowerService<Uri> for Connector {
-    type Response = TlsConnection;
+    type Response = HttpConnection;
     type Error = TransportError;
-    type Future = BoxFuture<'static, Result<TlsConnection, TransportError>>;
+    type Future = BoxFuture<'static, Result<HttpConnection, TransportError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
         Poll::Ready(Ok(()))
@@ -221,47 +229,65 @@ impl TowerService<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let connector = self.clone();
-        async move { Ok(TlsConnection(TokioIo::new(connector.connect(&uri).await?))) }.boxed()
+        async move { connector.connect(&uri).await }.boxed()
     }
 }
 
-/// A connection over which TLS was agreed upon.
-pub(crate) struct TlsConnection(TokioIo<TlsStream<TcpStream>>);
+/// A connection that is ready for a request.
+pub(crate) enum HttpConnection {
+    /// TLS was agreed upon.
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// Nothing is hidden, and nobody has proved a name.
+    Plain(TokioIo<TcpStream>),
+}
 
-impl Connection for TlsConnection {
+impl Connection for HttpConnection {
     fn connected(&self) -> Connected {
-        let (_, tls) = self.0.inner().get_ref();
-        match tls.alpn_protocol() {
-            Some(b"h2") => Connected::new().negotiated_h2(),
-            _ => Connected::new(),
+        match self {
+            Self::Tls(stream) if stream.inner().get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            Self::Tls(_) | Self::Plain(_) => Connected::new(),
         }
     }
 }
 
-impl Read for TlsConnection {
+impl Read for HttpConnection {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
+        }
     }
 }
 
-impl Write for TlsConnection {
+impl Write for HttpConnection {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
+        }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+        }
     }
 }

@@ -56,7 +56,7 @@ pub async fn resolve_alias(
         return Ok(Some(AliasTarget { room: found.room, servers }));
     }
     let request = get_room_information::Request::new(alias.to_owned());
-    match federation.peers.ask(alias.server_name(), request).await {
+    match federation.peers.insisting().ask(alias.server_name(), request).await {
         Ok(answer) => {
             let mut servers = answer.servers;
             servers.retain(|server| server != us);
@@ -81,5 +81,5 @@ pub async fn public_rooms(
     server: &ServerName,
     request: get_public_rooms::Request,
 ) -> Result<get_public_rooms::Response, PeerError> {
-    federation.peers.ask(server, request).await
+    federation.peers.insisting().ask(server, request).await
 }

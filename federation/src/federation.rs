@@ -4,13 +4,16 @@ use std::{ops::Deref, sync::Arc};
 
 use millrace_domain::{Env, rooms::Rooms};
 use ruma::OwnedServerName;
+use tokio::sync::Notify;
 
 use crate::{
     destinations::Destinations,
     hierarchy::ToldSpaces,
     keyring::{Keyring, OldKey},
     membership::Handshakes,
+    pages::Pages,
     peers::Peers,
+    policy::PolicyPeers,
     transport::Transport,
 };
 
@@ -28,10 +31,14 @@ pub struct FederationParts {
     pub destinations: Destinations,
     /// Other servers, to ask them.
     pub peers: Peers,
+    /// Pages anywhere.
+    pub pages: Pages,
     /// Keys of other servers, to check what they say.
     pub keyring: Keyring,
     /// Rooms that users of ours are getting into.
     pub(crate) handshakes: Handshakes,
+    /// A room was joined of which only a part of the state is known.
+    pub(crate) partial_room: Notify,
     /// What others have told of their spaces.
     pub(crate) spaces: ToldSpaces,
 }
@@ -48,7 +55,8 @@ pub struct Settings {
 }
 
 impl Federation {
-    /// Joins the federation over `transport`.
+    /// Joins the federation over `transport`. Its `rooms` ask their policy servers; the given ones
+    /// cannot.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -60,16 +68,20 @@ impl Federation {
         let env = rooms.env.clone();
         let destinations = Destinations::open(env.clone()).await?;
         let Settings { closed, notaries, old_keys } = settings;
+        let pages = Pages::new(Arc::clone(&transport));
         let transport = (!closed).then_some(transport);
         let peers = Peers::new(env.clone(), transport, destinations.clone());
+        let rooms = rooms.asking(Arc::new(PolicyPeers::new(peers.clone())));
         let keyring = Keyring::new(env.clone(), peers.clone(), notaries, &old_keys);
         Ok(Self(Arc::new(FederationParts {
             destinations,
             env,
             rooms,
             peers,
+            pages,
             keyring,
             handshakes: Handshakes::default(),
+            partial_room: Notify::new(),
             spaces: ToldSpaces::default(),
         })))
     }

@@ -3,7 +3,7 @@
 use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, future::BoxFuture};
+use futures::{FutureExt, future::BoxFuture, stream};
 use http::{HeaderValue, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -14,12 +14,13 @@ use hyper_util::{
 use millrace_domain::{Clock, Random};
 use ruma::ServerName;
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use tokio::time::Instant;
 
 use crate::{
     addresses::AddressPolicy,
     connector::{Connector, ConnectorSettings, Purpose},
     internet::Internet,
-    transport::{ExchangeLimits, Transport, TransportError},
+    transport::{AnswerBody, ExchangeLimits, Transport, TransportError},
     well_known::WellKnown,
 };
 
@@ -55,6 +56,7 @@ pub struct HttpSettings {
 /// HTTPS to other servers.
 pub struct HttpTransport {
     client: HttpsClient,
+    pages: HttpsClient,
     well_known: WellKnown,
 }
 
@@ -69,22 +71,22 @@ impl HttpTransport {
         let settings = ConnectorSettings { internet, random, policy, tls };
         let pages = HttpsClient::new(Connector::new(Purpose::Page, settings.clone()));
         let client = HttpsClient::new(Connector::new(Purpose::Matrix, settings));
-        Ok(Self { client, well_known: WellKnown::new(pages, clock) })
+        Ok(Self { client, well_known: WellKnown::new(pages.clone(), clock), pages })
     }
 
-    async fn send(
+    /// The request with the host that is meant by `destination`.
+    async fn addressed(
         &self,
         destination: &ServerName,
         mut request: http::Request<Bytes>,
-        limits: ExchangeLimits,
-    ) -> Result<http::Response<Bytes>, TransportError> {
+    ) -> Result<http::Request<Bytes>, TransportError> {
         let delegate = self.well_known.delegate(destination).await;
         let mut parts = request.uri().clone().into_parts();
         parts.scheme = Some(Scheme::HTTPS);
         parts.authority = delegate.as_str().parse().ok();
         *request.uri_mut() = Uri::from_parts(parts)
             .map_err(|_| TransportError::Unresolved(format!("{delegate} is no host")))?;
-        self.client.exchange(request, limits).await
+        Ok(request)
     }
 }
 
@@ -96,11 +98,53 @@ impl Transport for HttpTransport {
         limits: ExchangeLimits,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>> {
         async move {
-            tokio::time::timeout(limits.timeout, self.send(destination, request, limits))
+            let exchange = async {
+                let request = self.addressed(destination, request).await?;
+                self.client.exchange(request, limits).await
+            };
+            tokio::time::timeout(limits.timeout, exchange)
                 .await
                 .unwrap_or(Err(TransportError::TimedOut(limits.timeout)))
         }
         .boxed()
+    }
+
+    fn page(
+        &self,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        async move {
+            if request.uri().scheme() != Some(&Scheme::HTTPS) {
+                let message = format!("{} is not https", request.uri());
+                return Err(TransportError::Unresolved(message));
+            }
+            self.pages.exchange(request, limits).await
+        }
+        .boxed()
+    }
+
+    fn stream<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'a, Result<http::Response<AnswerBody>, TransportError>> {
+        async move {
+            let addressed = self.addressed(destination, request);
+            let request = tokio::time::timeout(limits.timeout, addressed).await;
+            let request = request.unwrap_or(Err(TransportError::TimedOut(limits.timeout)))?;
+            self.client.stream(request, limits).await
+        }
+        .boxed()
+    }
+
+    fn browse(
+        &self,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<http::Response<AnswerBody>, TransportError>> {
+        self.pages.stream(request, limits).boxed()
     }
 }
 
@@ -130,6 +174,32 @@ impl HttpsClient {
         request: http::Request<Bytes>,
         limits: ExchangeLimits,
     ) -> Result<http::Response<Bytes>, TransportError> {
+        let exchange = async {
+            let answer = self.begin(request).await?;
+            bounded(answer, limits.answer_bytes_max).await
+        };
+        tokio::time::timeout(limits.timeout, exchange)
+            .await
+            .unwrap_or(Err(TransportError::TimedOut(limits.timeout)))
+    }
+
+    /// As [`HttpsClient::exchange`], for answers that are not to be in memory as a whole.
+    pub(crate) async fn stream(
+        &self,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<http::Response<AnswerBody>, TransportError> {
+        let deadline = Instant::now() + limits.timeout;
+        let answer = tokio::time::timeout_at(deadline, self.begin(request)).await;
+        let answer = answer.unwrap_or(Err(TransportError::TimedOut(limits.timeout)))?;
+        Ok(answer.map(|body| pieces(body, limits, deadline)))
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    async fn begin(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<http::Response<Incoming>, TransportError> {
         let mut request = request.map(Full::new);
         // Said here, because a port of 443 would be left out.
         let host = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
@@ -137,13 +207,7 @@ impl HttpsClient {
             request.headers_mut().insert(header::HOST, host);
         }
         request.headers_mut().insert(header::USER_AGENT, USER_AGENT);
-        let exchange = async {
-            let answer = self.0.request(request).await.map_err(|error| cause(&error))?;
-            bounded(answer, limits.answer_bytes_max).await
-        };
-        tokio::time::timeout(limits.timeout, exchange)
-            .await
-            .unwrap_or(Err(TransportError::TimedOut(limits.timeout)))
+        self.0.request(request).await.map_err(|error| cause(&error))
     }
 }
 
@@ -163,6 +227,28 @@ async fn bounded(
         whole.extend_from_slice(&chunk);
     }
     Ok(http::Response::from_parts(parts, whole.freeze()))
+}
+
+/// The content of an answer within limits.
+fn pieces(body: Incoming, limits: ExchangeLimits, deadline: Instant) -> AnswerBody {
+    let next = move |state: Option<(Incoming, usize)>| async move {
+        let (mut body, mut read) = state?;
+        loop {
+            let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+                Ok(None) => return None,
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Some((Err(cause(&error)), None)),
+                Err(_) => return Some((Err(TransportError::TimedOut(limits.timeout)), None)),
+            };
+            let Ok(chunk) = frame.into_data() else { continue };
+            read += chunk.len();
+            if read > limits.answer_bytes_max {
+                return Some((Err(TransportError::TooLarge(limits.answer_bytes_max)), None));
+            }
+            return Some((Ok(chunk), Some((body, read))));
+        }
+    };
+    Box::pin(stream::unfold(Some((body, 0)), next))
 }
 
 /// The reason at the bottom of an error: our connector's own, if it was that.

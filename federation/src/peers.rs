@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
 use http::{Request, StatusCode, header};
 use millrace_domain::Env;
 use ruma::{
@@ -19,8 +20,11 @@ use ruma::{
 use crate::{
     Destinations,
     signing::{self, SignError},
-    transport::{ExchangeLimits, Transport, TransportError},
+    transport::{AnswerBody, ExchangeLimits, Transport, TransportError},
 };
+
+/// How much of a refusal is read, in bytes.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 
 /// Why another server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -188,12 +192,76 @@ impl Peers {
         self.exchange(server, to_http(request)?, limits).await
     }
 
-    async fn exchange<A: IncomingResponse>(
+    /// As [`Peers::ask_within`], for an answer whose content is read piece by piece. A redirect is
+    /// an answer too.
+    ///
+    /// # Errors
+    /// As [`Peers::ask`].
+    pub async fn stream<R>(
+        &self,
+        server: &ServerName,
+        request: R,
+        limits: ExchangeLimits,
+    ) -> Result<http::Response<AnswerBody>, PeerError>
+    where
+        R: OutgoingRequest<Authentication = ServerSignatures>,
+        R::PathBuilder: FederationPath,
+    {
+        let mut request = to_http(request)?;
+        signing::sign(&mut request, &self.env.identity, server)?;
+        self.streamed(server, request, limits).await
+    }
+
+    /// As [`Peers::stream`], for a request that needs no signature.
+    ///
+    /// # Errors
+    /// As [`Peers::ask`].
+    pub async fn stream_unsigned(
         &self,
         server: &ServerName,
         request: Request<Bytes>,
         limits: ExchangeLimits,
-    ) -> Result<A, PeerError> {
+    ) -> Result<http::Response<AnswerBody>, PeerError> {
+        self.streamed(server, request, limits).await
+    }
+
+    async fn streamed(
+        &self,
+        server: &ServerName,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<http::Response<AnswerBody>, PeerError> {
+        let transport = self.reachable(server)?;
+        let answer = transport.stream(server, request, limits).await;
+        match &answer {
+            // That a medium is too large, or not there yet, is said with the status of an absence.
+            Ok(answer) if is_absence(answer.status()) => {}
+            Ok(_) => self.destinations.succeeded(server).await,
+            Err(TransportError::TooLarge(_)) => {}
+            Err(_) => self.destinations.failed(server).await,
+        }
+        let answer =
+            answer.map_err(|source| PeerError::Transport { server: server.to_owned(), source })?;
+        if answer.status().is_success() || answer.status().is_redirection() {
+            return Ok(answer);
+        }
+        let (head, mut body) = answer.into_parts();
+        let mut refusal = BytesMut::new();
+        while let Some(Ok(chunk)) = body.next().await {
+            refusal.extend_from_slice(&chunk);
+            if refusal.len() > REFUSAL_BYTES_MAX {
+                break;
+            }
+        }
+        let mut borrowed = http::Response::from_parts(head, &refusal[..]);
+        let (server, status) = (server.to_owned(), borrowed.status());
+        borrowed.headers_mut().remove(header::CONTENT_LENGTH);
+        let error = Box::new(MatrixError::from_http_response(borrowed));
+        Err(PeerError::Refused { server, status, error })
+    }
+
+    /// The way to a server that may be asked now.
+    fn reachable(&self, server: &ServerName) -> Result<&Arc<dyn Transport>, PeerError> {
         if server == self.env.identity.name {
             return Err(PeerError::Ourselves);
         }
@@ -204,6 +272,16 @@ impl Peers {
         {
             return Err(PeerError::Down { server: server.to_owned(), until });
         }
+        Ok(transport)
+    }
+
+    async fn exchange<A: IncomingResponse>(
+        &self,
+        server: &ServerName,
+        request: Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> Result<A, PeerError> {
+        let transport = self.reachable(server)?;
         match transport.exchange(server, request, limits).await {
             Ok(response) if is_absence(response.status()) => {
                 self.destinations.failed(server).await;

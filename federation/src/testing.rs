@@ -15,7 +15,7 @@ use millrace_domain::{
     Clock, Env, Identity, Random,
     rooms::{CacheSizes, Rooms},
 };
-use millrace_model::rules::signing_key::ServerSigningKey;
+use millrace_model::rules::{room_version, signing_key::ServerSigningKey};
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use parking_lot::Mutex;
 use ruma::{CanonicalJsonObject, MilliSecondsSinceUnixEpoch, ServerName, UInt, server_name};
@@ -138,7 +138,7 @@ impl World {
         let store = Store::open(engine_handle, &name, Limits::default()).await.unwrap();
         let identity = Arc::new(Identity { name, key: key("us") });
         let random = Arc::new(TestRandom);
-        let env = Env { store, clock: clock.clone(), random, identity };
+        let env = Env { store, clock: clock.clone(), random, identity, rules: room_version::rules };
         let rooms = Rooms::open(env, CacheSizes::default()).await.unwrap();
         let federation = Federation::open(rooms, peers.clone(), settings.clone()).await.unwrap();
         Self { federation, peers, clock, engine, settings }

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{
+    StreamExt,
+    future::{self, BoxFuture, FutureExt},
+    stream::{self, BoxStream},
+};
 use ruma::ServerName;
 
 /// Bounds on one exchange.
@@ -38,6 +42,9 @@ pub enum TransportError {
     TooLarge(usize),
 }
 
+/// The content of an answer, piece by piece.
+pub type AnswerBody = BoxStream<'static, Result<Bytes, TransportError>>;
+
 /// Carries signed requests to other servers and brings their answers, whatever the status.
 pub trait Transport: Send + Sync + 'static {
     /// Sends `request`, whose URI has a path and a query only, to `destination`.
@@ -47,4 +54,41 @@ pub trait Transport: Send + Sync + 'static {
         request: http::Request<Bytes>,
         limits: ExchangeLimits,
     ) -> BoxFuture<'a, Result<http::Response<Bytes>, TransportError>>;
+
+    /// Sends `request`, whose URI is a whole one, to a host that is no Matrix server, such as an
+    /// identity server: over HTTPS, and to the same addresses only. Redirects are not followed.
+    fn page(
+        &self,
+        request: http::Request<Bytes>,
+        _limits: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        future::ready(Err(TransportError::Unresolved(host))).boxed()
+    }
+
+    /// As [`Transport::exchange`], for answers that are not to be in memory as a whole. The limits
+    /// are those of all of it; what comes beyond them is an error in the content.
+    fn stream<'a>(
+        &'a self,
+        destination: &'a ServerName,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'a, Result<http::Response<AnswerBody>, TransportError>> {
+        async move { Ok(self.exchange(destination, request, limits).await?.map(whole)) }.boxed()
+    }
+
+    /// Fetches a page over HTTPS or plain HTTP, from the same addresses only, to be read piece by piece.
+    /// Redirects are not followed.
+    fn browse(
+        &self,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<http::Response<AnswerBody>, TransportError>> {
+        async move { Ok(self.page(request, limits).await?.map(whole)) }.boxed()
+    }
+}
+
+/// Content that is there already.
+pub fn whole(content: Bytes) -> AnswerBody {
+    stream::once(std::future::ready(Ok(content))).boxed()
 }

@@ -6,7 +6,7 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use crate::pdu::Pdu;
+use crate::{pdu::Pdu, relations::Relation};
 
 /// A compiled filter of room events, or of presence and account data, which have no room.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +17,36 @@ pub struct EventFilter {
     not_senders: Vec<OwnedUserId>,
     rooms: RoomSelection,
     url: Option<UrlFilter>,
+    relations: RelationSelection,
+}
+
+/// Which events a filter lets through by what they say of their relation to others (MSC3874).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct RelationSelection {
+    #[serde(rename = "org.matrix.msc3874.rel_types")]
+    rel_types: Option<Vec<String>>,
+    #[serde(rename = "org.matrix.msc3874.not_rel_types")]
+    not_rel_types: Option<Vec<String>>,
+}
+
+impl RelationSelection {
+    fn admits_all(&self) -> bool {
+        self.rel_types.is_none() && self.not_rel_types.is_none()
+    }
+
+    /// `not_rel_types` beats `rel_types`, which lets nothing through that has no relation.
+    fn admits(&self, event: &Pdu) -> bool {
+        if self.admits_all() {
+            return true;
+        }
+        let relation = Relation::of(event);
+        let is_in = |list: &Vec<String>| {
+            relation.as_ref().is_some_and(|relation| {
+                list.iter().any(|rel_type| rel_type == relation.kind.as_str())
+            })
+        };
+        !self.not_rel_types.as_ref().is_some_and(is_in) && self.rel_types.as_ref().is_none_or(is_in)
+    }
 }
 
 /// Which rooms a filter lets through.
@@ -49,7 +79,14 @@ impl EventFilter {
             not_senders: sorted(&filter.not_senders),
             rooms: RoomSelection::new(filter.rooms.as_deref(), &filter.not_rooms),
             url: filter.url_filter,
+            relations: RelationSelection::default(),
         }
+    }
+
+    /// The same filter, letting through only what this selection does too.
+    #[must_use]
+    pub fn with_relations(self, relations: RelationSelection) -> Self {
+        Self { relations, ..self }
     }
 
     /// Compiles a filter of presence or account data.
@@ -69,6 +106,7 @@ impl EventFilter {
             && self.senders.is_none()
             && self.rooms.rooms.is_none()
             && self.url.is_none()
+            && self.relations.admits_all()
             && self.not_types.is_empty()
             && self.not_senders.is_empty()
             && self.rooms.not_rooms.is_empty()
@@ -115,6 +153,7 @@ impl EventFilter {
         self.admits_type(&event.kind.to_string())
             && self.admits_sender(&event.sender)
             && self.url.is_none_or(|url| (url == UrlFilter::EventsWithUrl) == contains_url(event))
+            && self.relations.admits(event)
     }
 }
 
@@ -228,6 +267,32 @@ mod tests {
             assert_eq!(filter.admits(&file), admits_file, "{value}");
             assert!(!filter.admits_all() || value == json!({}));
             assert!(!filter.admits_none() || !(admits_text || admits_file));
+        }
+    }
+
+    #[test]
+    fn events_are_let_through_by_their_kind_of_relation() {
+        let room = TestRoom::new("11");
+        let plain = room.message("@a:one", json!({"body": "x"}));
+        let related = |rel_type: &str| {
+            let relates = json!({"rel_type": rel_type, "event_id": plain.event_id});
+            room.message("@a:one", json!({"m.relates_to": relates}))
+        };
+        let (thread, reference) = (related("m.thread"), related("m.reference"));
+        let (wanted, unwanted) =
+            ("org.matrix.msc3874.rel_types", "org.matrix.msc3874.not_rel_types");
+        for (selection, expected) in [
+            (json!({}), [true, true, true]),
+            (json!({wanted: ["m.thread"]}), [false, true, false]),
+            (json!({wanted: []}), [false, false, false]),
+            (json!({unwanted: ["m.thread"]}), [true, false, true]),
+            (json!({wanted: ["m.thread"], unwanted: ["m.thread"]}), [false, false, false]),
+        ] {
+            let relations = serde_json::from_value(selection.clone()).unwrap();
+            let filter = filter(json!({})).with_relations(relations);
+            let admitted = [&plain, &thread, &reference].map(|event| filter.admits(event));
+            assert_eq!(admitted, expected, "{selection}");
+            assert_eq!(filter.admits_all(), selection == json!({}));
         }
     }
 

@@ -4,6 +4,7 @@
 //! over values with lookups passed in. Never here: I/O, clocks, randomness, tasks, storage, HTTP.
 
 pub mod client_event;
+pub mod encryption;
 pub mod event_fields;
 pub mod filter;
 pub mod identifiers;

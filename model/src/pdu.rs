@@ -9,7 +9,7 @@ use ruma::{
     room_version_rules::{EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules},
     signatures, state_res,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// An event's identity inside the server: drawn when it is first stored, never changed, without order
@@ -84,7 +84,7 @@ struct Wire<'a> {
     #[serde(borrow)]
     room_id: Option<Cow<'a, str>>,
     sender: OwnedUserId,
-    #[serde(rename = "type")]
+    #[serde(rename = "type", deserialize_with = "kind")]
     kind: TimelineEventType,
     state_key: Option<Box<str>>,
     #[serde(borrow)]
@@ -95,6 +95,23 @@ struct Wire<'a> {
     auth_events: &'a RawValue,
     #[serde(borrow)]
     redacts: Option<Cow<'a, str>>,
+}
+
+/// The type of an event by its name, which it keeps: ruma takes some older names of types for the newer
+/// ones, but for the state of a room they are two.
+#[must_use]
+pub fn event_type(name: &str) -> TimelineEventType {
+    let kind = TimelineEventType::from(name);
+    if kind.to_string() == name {
+        return kind;
+    }
+    // These are names of messages. As that of a state event it is an unknown one, kept as it is.
+    StateEventType::from(name).into()
+}
+
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TimelineEventType, D::Error> {
+    let name = ruma::serde::deserialize_cow_str(deserializer)?;
+    Ok(event_type(&name))
 }
 
 /// `[event_id, {"sha256": hash}]`, of which only the ID is of use.

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod build;
 pub mod join;
+pub mod owned_state;
 pub mod power_levels;
 pub mod push;
 pub mod redaction;

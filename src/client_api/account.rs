@@ -10,13 +10,15 @@ use millrace_domain::{
         Requester, change_password, deactivate, issue_openid_token,
         uiaa::{Challenge, UiaaError, authorise},
     },
+    threepids::{ResetError, bindings, reset_password},
     typing::Typing,
 };
+use millrace_federation::identity_servers::IdentityServers;
 use ruma::{
     api::{
         client::account::{
-            ThirdPartyIdRemovalStatus, change_password as change_password_api,
-            deactivate as deactivate_api, get_3pids, request_openid_token, whoami,
+            change_password as change_password_api, deactivate as deactivate_api,
+            request_openid_token, whoami,
         },
         error::ErrorKind,
     },
@@ -24,21 +26,17 @@ use ruma::{
 };
 
 use super::{
-    account_data::only_own, account_limits::AccountLimits, error::ApiError, extract::Matrix,
-    limits::EndpointClass, router::MatrixRouter,
+    account_data::only_own, account_limits::AccountLimits, appservices::authorise_unless_service,
+    error::ApiError, extract::Matrix, limits::EndpointClass, router::MatrixRouter,
+    threepids::unbind_all,
 };
 use crate::{
-    app::{AccountsPart, App, RoomsPart},
-    departures,
+    app::{AccountsPart, App},
+    departures::Departures,
 };
 
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .matrix(who_am_i)
-        .matrix(set_password)
-        .matrix(give_up)
-        .matrix(third_party_ids)
-        .matrix(openid_token)
+    Router::new().matrix(who_am_i).matrix(set_password).matrix(give_up).matrix(openid_token)
 }
 
 /// `GET /_matrix/client/v3/account/whoami`
@@ -47,8 +45,9 @@ async fn who_am_i(
     requester: Requester,
     Matrix(_): Matrix<whoami::v3::Request>,
 ) -> Matrix<whoami::v3::Response> {
+    let device = requester.has_device().then_some(requester.device);
     let mut response = whoami::v3::Response::new(requester.user, requester.is_guest);
-    response.device_id = Some(requester.device);
+    response.device_id = device;
     Matrix(response)
 }
 
@@ -70,47 +69,50 @@ async fn openid_token(
 async fn set_password(
     State(accounts): State<AccountsPart>,
     limits: AccountLimits,
-    requester: Requester,
+    requester: Option<Requester>,
     Matrix(request): Matrix<change_password_api::v3::Request>,
 ) -> Result<Matrix<change_password_api::v3::Response>, ApiError> {
-    limits.check_name(EndpointClass::Login, requester.user.as_str())?;
+    match &requester {
+        Some(requester) => limits.check_name(EndpointClass::Login, requester.user.as_str())?,
+        None => limits.check_address(EndpointClass::Login)?,
+    }
     if request.new_password.is_empty() {
         return Err(ApiError::bad_request(ErrorKind::WeakPassword, "The password is empty"));
     }
-    let challenge = Challenge::password("account/password", &requester.user);
-    authorise(&accounts, &challenge, request.auth.as_ref()).await?;
     let new =
         NewPassword { password: request.new_password, log_out_others: request.logout_devices };
-    change_password(&accounts, &requester, &new).await?;
+    if let Some(requester) = requester {
+        let challenge = Challenge::password("account/password", &requester.user);
+        authorise(&accounts, &challenge, request.auth.as_ref()).await?;
+        change_password(&accounts, &requester, &new).await?;
+    } else {
+        let challenge = Challenge::password_reset(&accounts).ok_or_else(ApiError::missing_token)?;
+        let proof = authorise(&accounts, &challenge, request.auth.as_ref()).await?;
+        let proof = proof.threepids.first().ok_or_else(ApiError::unknown)?;
+        reset_password(&accounts, proof, &new).await?;
+    }
     Ok(Matrix(change_password_api::v3::Response::new()))
 }
 
 /// `POST /_matrix/client/v3/account/deactivate`
 #[tracing::instrument(name = "client.account.deactivate", skip_all)]
 async fn give_up(
-    State(accounts): State<AccountsPart>,
-    (State(rooms), State(typing)): (State<RoomsPart>, State<Arc<Typing>>),
+    (State(accounts), State(identity_servers)): (State<AccountsPart>, State<IdentityServers>),
+    (State(departures), State(typing)): (State<Departures>, State<Arc<Typing>>),
     limits: AccountLimits,
     requester: Requester,
     Matrix(request): Matrix<deactivate_api::v3::Request>,
 ) -> Result<Matrix<deactivate_api::v3::Response>, ApiError> {
     limits.check_name(EndpointClass::Login, requester.user.as_str())?;
     let challenge = Challenge::password("account/deactivate", &requester.user);
-    authorise(&accounts, &challenge, request.auth.as_ref()).await?;
+    let auth = request.auth.as_ref();
+    authorise_unless_service(&accounts, &requester, &challenge, auth).await?;
+    let bound = bindings(&accounts.env, &requester.user).await.map_err(ApiError::internal)?;
     deactivate(&accounts, &requester, request.erase).await?;
     typing.stop_everywhere(&requester.user);
-    tokio::spawn(departures::leave_rooms(accounts, rooms, requester.user));
-    // There are no third-party identifiers to unbind.
-    Ok(Matrix(deactivate_api::v3::Response::new(ThirdPartyIdRemovalStatus::Success)))
-}
-
-/// `GET /_matrix/client/v3/account/3pid`: none can be added yet.
-#[tracing::instrument(name = "client.account.3pid", skip_all)]
-async fn third_party_ids(
-    _: Requester,
-    Matrix(_): Matrix<get_3pids::v3::Request>,
-) -> Matrix<get_3pids::v3::Response> {
-    Matrix(get_3pids::v3::Response::new(Vec::new()))
+    let unbound = unbind_all(&accounts, &identity_servers, &requester.user, &bound).await;
+    tokio::spawn(departures.complete(requester.user));
+    Ok(Matrix(deactivate_api::v3::Response::new(unbound)))
 }
 
 impl From<HashError> for ApiError {
@@ -128,7 +130,17 @@ impl From<UiaaError> for ApiError {
             UiaaError::Needed(info) => Self::uiaa(*info),
             UiaaError::OtherUser => Self::forbidden(error),
             UiaaError::Password(error) => error.into(),
-            UiaaError::Store(_) => Self::internal(error),
+            UiaaError::Captcha(_) | UiaaError::Store(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<ResetError> for ApiError {
+    fn from(error: ResetError) -> Self {
+        match error {
+            ResetError::NotFound => Self::bad_request(ErrorKind::ThreepidNotFound, error),
+            ResetError::Password(error) => error.into(),
+            ResetError::Store(_) => Self::internal(error),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What clients keep for their user: client-server API, "Client Config", "Room Tagging".
 
-use axum::{Router, extract::State, response::Response};
+use axum::{Json, Router, extract::State, response::Response, routing::delete};
 use http::StatusCode;
 use millrace_domain::{
     Env,
@@ -9,7 +9,7 @@ use millrace_domain::{
     push_rules,
 };
 use ruma::{
-    UserId,
+    OwnedRoomId, OwnedUserId, UserId,
     api::{
         client::{
             config::{
@@ -23,7 +23,12 @@ use ruma::{
 };
 use serde_json::{Value, json};
 
-use super::{error::ApiError, extract::Matrix, json::raw_json, router::MatrixRouter};
+use super::{
+    error::ApiError,
+    extract::{Matrix, PathArguments},
+    json::raw_json,
+    router::MatrixRouter,
+};
 use crate::app::App;
 
 pub(crate) fn routes() -> Router<App> {
@@ -35,6 +40,38 @@ pub(crate) fn routes() -> Router<App> {
         .matrix(tags)
         .matrix(set_tag)
         .matrix(remove_tag)
+        .route(&format!("{UNSTABLE}/{{user}}/account_data/{{kind}}"), delete(delete_global))
+        .route(
+            &format!("{UNSTABLE}/{{user}}/rooms/{{room}}/account_data/{{kind}}"),
+            delete(delete_room),
+        )
+}
+
+/// Deleting account data is not in the specification yet (MSC3391).
+const UNSTABLE: &str = "/_matrix/client/unstable/org.matrix.msc3391/user";
+
+/// `DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}`
+#[tracing::instrument(name = "client.account_data.delete", skip_all)]
+async fn delete_global(
+    State(env): State<Env>,
+    requester: Requester,
+    PathArguments((user, kind)): PathArguments<(OwnedUserId, String)>,
+) -> Result<Json<Value>, ApiError> {
+    only_own(&requester, &user)?;
+    account_data::delete(&env, &user, None, &kind).await?;
+    Ok(Json(json!({})))
+}
+
+/// `DELETE /_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}`
+#[tracing::instrument(name = "client.room_account_data.delete", skip_all)]
+async fn delete_room(
+    State(env): State<Env>,
+    requester: Requester,
+    PathArguments((user, room, kind)): PathArguments<(OwnedUserId, OwnedRoomId, String)>,
+) -> Result<Json<Value>, ApiError> {
+    only_own(&requester, &user)?;
+    account_data::delete(&env, &user, Some(&room), &kind).await?;
+    Ok(Json(json!({})))
 }
 
 /// Refuses to touch what belongs to somebody else.

@@ -1,26 +1,32 @@
 //! Names of rooms: client-server API, "Room aliases".
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State};
 use http::StatusCode;
+use millrace_appservices::AppServices;
 use millrace_domain::{
     accounts::Requester,
-    rooms::aliases::{self, AliasError, ListAliasesError},
+    rooms::aliases::{self, AliasError, ListAliasesError, Remover},
 };
 use millrace_federation::{
     Federation,
-    directory::{self, ResolveAliasError},
+    directory::{self, AliasTarget, ResolveAliasError},
 };
-use ruma::api::{
-    client::{
-        alias::{create_alias, delete_alias, get_alias},
-        room::aliases as room_aliases,
+use ruma::{
+    RoomAliasId,
+    api::{
+        client::{
+            alias::{create_alias, delete_alias, get_alias},
+            room::aliases as room_aliases,
+        },
+        error::ErrorKind,
     },
-    error::ErrorKind,
 };
 
 use super::{
-    error::ApiError, extract::Matrix, limits::EndpointClass, room_state::viewer,
-    router::MatrixRouter, user_limits::UserLimits,
+    appservices::check_alias, error::ApiError, extract::Matrix, limits::EndpointClass,
+    room_state::viewer, router::MatrixRouter, user_limits::UserLimits,
 };
 use crate::app::{App, RoomsPart};
 
@@ -31,25 +37,37 @@ pub(crate) fn routes() -> Router<App> {
 /// `GET /_matrix/client/v3/directory/room/{roomAlias}`
 #[tracing::instrument(name = "client.aliases.read", skip_all)]
 async fn read(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     Matrix(request): Matrix<get_alias::v3::Request>,
 ) -> Result<Matrix<get_alias::v3::Response>, ApiError> {
     let alias = request.room_alias;
     let unknown = || ApiError::not_found(format_args!("There is no alias {alias}"));
-    let found = directory::resolve_alias(&federation, &alias).await?.ok_or_else(unknown)?;
+    let found = resolve_alias(&federation, &services, &alias).await?.ok_or_else(unknown)?;
     Ok(Matrix(get_alias::v3::Response::new(found.room, found.servers)))
+}
+
+/// Where an alias leads, once the application services in whose namespace it is had the opportunity to
+/// make it.
+pub(super) async fn resolve_alias(
+    federation: &Federation,
+    services: &AppServices,
+    alias: &RoomAliasId,
+) -> Result<Option<AliasTarget>, ApiError> {
+    services.ask_for_alias(alias).await.map_err(ApiError::internal)?;
+    Ok(directory::resolve_alias(federation, alias).await?)
 }
 
 /// `PUT /_matrix/client/v3/directory/room/{roomAlias}`
 #[tracing::instrument(name = "client.aliases.create", skip_all)]
 async fn create(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(services)): (State<RoomsPart>, State<Arc<AppServices>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<create_alias::v3::Request>,
 ) -> Result<Matrix<create_alias::v3::Response>, ApiError> {
     limits.check(EndpointClass::Other, &requester.user)?;
     let (alias, room) = (&request.room_alias, &request.room_id);
+    check_alias(&services, &requester, alias)?;
     aliases::create_alias(&rooms, alias, room, &requester.user).await?;
     Ok(Matrix(create_alias::v3::Response::new()))
 }
@@ -57,13 +75,17 @@ async fn create(
 /// `DELETE /_matrix/client/v3/directory/room/{roomAlias}`
 #[tracing::instrument(name = "client.aliases.delete", skip_all)]
 async fn delete(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(services)): (State<RoomsPart>, State<Arc<AppServices>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<delete_alias::v3::Request>,
 ) -> Result<Matrix<delete_alias::v3::Response>, ApiError> {
     limits.check(EndpointClass::Other, &requester.user)?;
-    aliases::delete_alias(&rooms, &request.room_alias, &requester.user).await?;
+    let alias = &request.room_alias;
+    check_alias(&services, &requester, alias)?;
+    // What is in its namespace is the service's, whoever made it.
+    let by = if requester.service.is_some() { Remover::Keeper } else { Remover::User };
+    aliases::delete_alias(&rooms, alias, &requester.user, by).await?;
     Ok(Matrix(delete_alias::v3::Response::new()))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, extract::State};
+use millrace_model::rules::room_version::OWNED_STATE;
 use ruma::{RoomVersionId, api::client::discovery::get_capabilities};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,8 @@ const NEWEST_ROOM_VERSION: u8 = 12;
 pub struct Capabilities {
     /// Version of rooms whose creator asks for none.
     pub default_room_version: RoomVersionId,
+    /// Whether users may add and remove addresses.
+    pub threepid_changes: bool,
 }
 
 pub(crate) fn routes() -> Router<App> {
@@ -30,13 +33,14 @@ pub(crate) fn routes() -> Router<App> {
 #[tracing::instrument(name = "client.capabilities.read", skip_all)]
 async fn read(
     State(capabilities): State<Arc<Capabilities>>,
-    _: Requester,
+    requester: Requester,
     Matrix(_): Matrix<get_capabilities::v3::Request>,
 ) -> Json<Value> {
     let stable = |version: u8| (version.to_string(), Value::from("stable"));
-    let available: Map<String, Value> = (1..=NEWEST_ROOM_VERSION).map(stable).collect();
+    let mut available: Map<String, Value> = (1..=NEWEST_ROOM_VERSION).map(stable).collect();
+    available.insert(OWNED_STATE.to_owned(), "unstable".into());
     let enabled = json!({ "enabled": true });
-    Json(json!({ "capabilities": {
+    let mut capabilities = json!({
         "m.room_versions": {
             "default": capabilities.default_room_version,
             "available": available,
@@ -46,6 +50,11 @@ async fn read(
         "m.set_avatar_url": enabled,
         "m.profile_fields": enabled,
         "m.get_login_token": enabled,
-        "m.3pid_changes": { "enabled": false },
-    } }))
+        "m.3pid_changes": { "enabled": capabilities.threepid_changes },
+        "m.forget_forced_upon_leave": { "enabled": false },
+    });
+    if requester.admin {
+        capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
+    }
+    Json(json!({ "capabilities": capabilities }))
 }

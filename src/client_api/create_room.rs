@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State};
+use millrace_appservices::AppServices;
 use millrace_domain::{
     accounts::Requester,
     rooms::{
@@ -10,18 +11,16 @@ use millrace_domain::{
         membership::Direct,
         upgrade::{self, Upgrade},
     },
+    threepids::Address,
 };
-use millrace_federation::{Federation, membership::invite};
+use millrace_federation::{Federation, identity_servers::IdentityServers, membership::invite};
 use millrace_model::json::canonical_object;
 use ruma::{
-    CanonicalJsonObject, RoomVersionId,
-    api::{
-        client::room::{
-            Visibility,
-            create_room::v3::{Request, Response, RoomPreset},
-            upgrade_room,
-        },
-        error::ErrorKind,
+    CanonicalJsonObject, RoomAliasId, RoomVersionId,
+    api::client::room::{
+        Visibility,
+        create_room::v3::{Request, Response, RoomPreset},
+        upgrade_room,
     },
     serde::Raw,
 };
@@ -29,8 +28,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    error::ApiError, extract::Matrix, limits::EndpointClass, router::MatrixRouter,
-    user_limits::UserLimits,
+    appservices::check_alias, error::ApiError, extract::Matrix, limits::EndpointClass,
+    partial_rooms, router::MatrixRouter, third_party_invites, user_limits::UserLimits,
 };
 use crate::app::{App, RoomsPart};
 
@@ -54,17 +53,38 @@ pub(crate) fn routes() -> Router<App> {
 /// `POST /_matrix/client/v3/createRoom`
 #[tracing::instrument(name = "client.rooms.create", skip_all)]
 async fn create_room(
-    State(federation): State<Federation>,
-    State(policy): State<Arc<RoomPolicy>>,
+    (State(federation), State(identity_servers)): (State<Federation>, State<IdentityServers>),
+    (State(policy), State(services)): (State<Arc<RoomPolicy>>, State<Arc<AppServices>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<Request>,
 ) -> Result<Matrix<Response>, ApiError> {
     limits.check(EndpointClass::CreateRoom, &requester.user)?;
+    let by_address = request.invite_3pid.clone();
+    for invited in &by_address {
+        identity_servers.trusted(&invited.id_server)?;
+        Address::of(&invited.medium, &invited.address)?;
+    }
+    if let Some(name) = &request.room_alias_name
+        && let Ok(alias) = RoomAliasId::parse(format!("#{name}:{}", federation.env.identity.name))
+    {
+        check_alias(&services, &requester, &alias)?;
+    }
+    for invited in &request.invite {
+        services.ask_for_user(invited).await.map_err(ApiError::internal)?;
+    }
     let new = new_room(request, requester, &policy)?;
     let room_id = create::create(&federation.rooms, &new).await?;
     let direct = new.direct;
     invite::invite_others(&federation, &room_id, &new.creator, (new.invite, direct)).await;
+    let servers = (&federation, &identity_servers);
+    for invited in &by_address {
+        // As with users of other servers: that somebody cannot be invited does not undo the room.
+        let invited = third_party_invites::invite(servers, &room_id, &new.creator, invited).await;
+        if let Err(error) = invited {
+            tracing::warn!(room = %room_id, ?error, "an address could not be invited to a new room");
+        }
+    }
     Ok(Matrix(Response::new(room_id)))
 }
 
@@ -77,6 +97,8 @@ async fn upgrade_room(
     Matrix(request): Matrix<upgrade_room::v3::Request>,
 ) -> Result<Matrix<upgrade_room::v3::Response>, ApiError> {
     limits.check(EndpointClass::CreateRoom, &requester.user)?;
+    // Whoever is banned stays banned.
+    partial_rooms::all_members(&rooms, &request.room_id, &requester.user).await?;
     let upgrade = Upgrade {
         sender: requester.user,
         version: request.new_version,
@@ -91,10 +113,6 @@ fn new_room(
     requester: Requester,
     policy: &RoomPolicy,
 ) -> Result<NewRoom, ApiError> {
-    if !request.invite_3pid.is_empty() {
-        let message = "This server cannot invite by e-mail address or phone number";
-        return Err(ApiError::bad_request(ErrorKind::ThreepidDenied, message));
-    }
     let listing = match request.visibility {
         Visibility::Public if !policy.publication => {
             return Err(ApiError::forbidden("Rooms cannot be listed in this server's directory"));

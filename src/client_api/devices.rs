@@ -1,9 +1,13 @@
 //! The requester's devices: client-server API, "Device management".
 
-use axum::{Router, extract::State};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
 use millrace_domain::accounts::{
-    self, DeviceError, DeviceInfo, Requester, rename_device,
-    uiaa::{Challenge, authorise},
+    self, DeviceError, DeviceInfo, Requester, create_device, rename_device, uiaa::Challenge,
 };
 use ruma::{
     MilliSecondsSinceUnixEpoch, UInt,
@@ -13,8 +17,8 @@ use ruma::{
 };
 
 use super::{
-    account_limits::AccountLimits, error::ApiError, extract::Matrix, limits::EndpointClass,
-    router::MatrixRouter,
+    account_limits::AccountLimits, appservices::authorise_unless_service, error::ApiError,
+    extract::Matrix, limits::EndpointClass, router::MatrixRouter,
 };
 use crate::app::{AccountsPart, App};
 
@@ -63,11 +67,19 @@ async fn update(
     limits: AccountLimits,
     requester: Requester,
     Matrix(request): Matrix<update_device::v3::Request>,
-) -> Result<Matrix<update_device::v3::Response>, ApiError> {
+) -> Result<Response, ApiError> {
     limits.check_name(EndpointClass::Other, requester.user.as_str())?;
-    let name = request.display_name.as_deref();
-    rename_device(&accounts, &requester, &request.device_id, name).await?;
-    Ok(Matrix(update_device::v3::Response::new()))
+    let (id, name) = (&request.device_id, request.display_name.as_deref());
+    let mut status = StatusCode::OK;
+    if requester.service.is_some() {
+        // Application services make devices so, which need no session.
+        if create_device(&accounts, &requester, id, name).await? {
+            status = StatusCode::CREATED;
+        }
+    } else {
+        rename_device(&accounts, &requester, id, name).await?;
+    }
+    Ok((status, Matrix(update_device::v3::Response::new())).into_response())
 }
 
 /// `DELETE /_matrix/client/v3/devices/{deviceId}`
@@ -81,7 +93,7 @@ async fn delete(
     limits.check_name(EndpointClass::Login, requester.user.as_str())?;
     let operation = format!("devices/{}", request.device_id);
     let challenge = Challenge::password(operation, &requester.user);
-    authorise(&accounts, &challenge, request.auth.as_ref()).await?;
+    authorise_unless_service(&accounts, &requester, &challenge, request.auth.as_ref()).await?;
     accounts::delete_devices(&accounts, &requester, &[request.device_id]).await?;
     Ok(Matrix(delete_device::v3::Response::new()))
 }
@@ -96,7 +108,7 @@ async fn delete_many(
 ) -> Result<Matrix<delete_devices::v3::Response>, ApiError> {
     limits.check_name(EndpointClass::Login, requester.user.as_str())?;
     let challenge = Challenge::password("delete_devices", &requester.user);
-    authorise(&accounts, &challenge, request.auth.as_ref()).await?;
+    authorise_unless_service(&accounts, &requester, &challenge, request.auth.as_ref()).await?;
     accounts::delete_devices(&accounts, &requester, &request.devices).await?;
     Ok(Matrix(delete_devices::v3::Response::new()))
 }
@@ -105,7 +117,7 @@ impl From<DeviceError> for ApiError {
     fn from(error: DeviceError) -> Self {
         match error {
             DeviceError::Unknown => Self::not_found(error),
-            DeviceError::NameTooLong => Self::invalid_param(error),
+            DeviceError::NameTooLong | DeviceError::NamedLikeKey => Self::invalid_param(error),
             DeviceError::Session(error) => error.into(),
             DeviceError::Store(_) => Self::internal(error),
         }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use axum::{Json, Router, extract::State, routing::get};
 use ruma::{
     OwnedUserId,
-    api::client::discovery::{discover_homeserver, discover_support, get_supported_versions},
+    api::client::discovery::{
+        discover_homeserver, discover_policy_server, discover_support, get_supported_versions,
+    },
+    serde::Base64,
 };
 use serde_json::{Value, json};
 
@@ -20,14 +23,20 @@ const VERSIONS: [&str; 22] = [
 ];
 
 /// Features that clients ask for by name, because they existed before a version had them.
-const FEATURES: [&str; 7] = [
+const FEATURES: [&str; 13] = [
     "org.matrix.msc2285.stable", // private read receipts
+    "org.matrix.msc3391",        // account data can be deleted
     "org.matrix.msc3440.stable", // threads
     "org.matrix.msc3771",        // receipts of threads
     "org.matrix.msc3773",        // notification counts of threads
+    "org.matrix.msc3814",        // dehydrated devices
     "org.matrix.msc3827.stable", // room directory filtered by room type
+    "org.matrix.msc3874",        // messages filtered by kind of relation
     "org.matrix.msc3981",        // recursive relations
-    "uk.tcpip.msc4133.stable",   // arbitrary profile fields
+    "org.matrix.msc4155",        // invitations filtered by user and server
+    "org.matrix.msc4380",        // invitations blocked
+    "uk.half-shot.msc2666.query_mutual_rooms",
+    "uk.tcpip.msc4133.stable", // arbitrary profile fields
 ];
 
 /// What the `.well-known` files say. What is absent is not served (404).
@@ -39,6 +48,8 @@ pub struct Discovery {
     pub server: Option<String>,
     /// A page that helps users of this server.
     pub support_page: Option<String>,
+    /// The key with which a policy server of this server name signs.
+    pub policy_key: Option<Base64>,
     /// Whom to turn to.
     pub contacts: Vec<SupportContact>,
 }
@@ -59,6 +70,7 @@ pub(crate) fn routes() -> Router<App> {
         .matrix(versions)
         .matrix(well_known_client)
         .matrix(well_known_support)
+        .matrix(well_known_policy_server)
         .merge(server_routes())
 }
 
@@ -118,6 +130,17 @@ async fn well_known_support(
     let mut response = discover_support::Response::with_contacts(contacts);
     response.support_page.clone_from(&discovery.support_page);
     Ok(Matrix(response))
+}
+
+/// `GET /.well-known/matrix/policy_server`
+#[tracing::instrument(name = "client.well_known_policy_server.read", skip_all)]
+async fn well_known_policy_server(
+    State(discovery): State<Arc<Discovery>>,
+    Matrix(_): Matrix<discover_policy_server::Request>,
+) -> Result<Matrix<discover_policy_server::Response>, ApiError> {
+    let key = discovery.policy_key.clone();
+    let key = key.ok_or_else(|| ApiError::not_found("No policy server is configured"))?;
+    Ok(Matrix(discover_policy_server::Response::new(key)))
 }
 
 fn contact(contact: &SupportContact) -> Option<discover_support::Contact> {

@@ -88,6 +88,14 @@ impl ApiError {
         Self::bad_request(ErrorKind::NotJson, message)
     }
 
+    /// 400 `M_INVALID_SIGNATURE`: a key is not signed by whom it should be.
+    pub fn invalid_signature(message: impl Display) -> Self {
+        // ruma knows the errcode in the text of a request only.
+        let kind = serde_json::json!({ "errcode": "M_INVALID_SIGNATURE" });
+        let kind = serde_json::from_value(kind).unwrap_or(ErrorKind::Unknown);
+        Self::bad_request(kind, message)
+    }
+
     /// 413 `M_TOO_LARGE`.
     pub fn too_large(message: impl Display) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, ErrorKind::TooLarge, message)
@@ -111,6 +119,13 @@ impl ApiError {
             SoftLogout::No => "Unknown access token",
         };
         Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UnknownToken(data), message)
+    }
+
+    /// 401 `M_USER_LOCKED`, with `soft_logout`: the session goes on when the account is unlocked.
+    #[must_use]
+    pub fn locked() -> Self {
+        let message = "This account has been locked";
+        Self::new(StatusCode::UNAUTHORIZED, ErrorKind::UserLocked, message)
     }
 
     /// 429 `M_LIMIT_EXCEEDED`, with `Retry-After` and `retry_after_ms`.

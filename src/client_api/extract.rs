@@ -2,10 +2,10 @@
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRef, FromRequest, FromRequestParts, RawPathParams, Request},
+    extract::{FromRef, FromRequest, FromRequestParts, Path, Query, RawPathParams, Request},
     response::{IntoResponse, Response},
 };
-use http::{Method, header, request};
+use http::{HeaderMap, Method, header, request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use ruma::api::{
     IncomingRequest, IncomingRequestExt, OutgoingResponse, OutgoingResponseExt,
@@ -33,6 +33,27 @@ pub struct Matrix<T>(pub T);
 /// A typed JSON body, for endpoints that ruma has no types for. Refuses as [`Matrix`] does.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonBody<T>(pub T);
+
+/// The arguments in the path, in their order, for endpoints that ruma has no types for. Refuses with
+/// `M_INVALID_PARAM`.
+#[derive(Debug, Clone, Copy)]
+pub struct PathArguments<T>(pub T);
+
+/// The query, for endpoints that ruma has no types for. Refuses as [`Matrix`] does.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryArguments<T>(pub T);
+
+/// A typed request whose body is content of any size, to be read piece by piece: its type has an
+/// empty one.
+#[derive(Debug)]
+pub struct Streamed<T> {
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The request without its body.
+    pub request: T,
+    /// The body, not bounded by [`RequestLimits`].
+    pub body: Body,
+}
 
 /// Bounds on what a request may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +133,59 @@ where
         let body = json_object(&parts, body, RequestLimits::from_ref(state)).await?;
         let json = if body.is_empty() { b"{}" } else { &*body };
         serde_json::from_slice(json).map(Self).map_err(|error| refuse_json(&error))
+    }
+}
+
+impl<T, S> FromRequestParts<S> for PathArguments<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, state: &S) -> Result<Self, ApiError> {
+        let arguments = path_arguments(parts).await?;
+        if arguments.iter().flatten().any(|(_, value)| value.len() > PATH_ARGUMENT_BYTES_MAX) {
+            let message = format!("An argument is longer than {PATH_ARGUMENT_BYTES_MAX} bytes");
+            return Err(ApiError::invalid_param(message));
+        }
+        let arguments = Path::from_request_parts(parts, state).await;
+        arguments.map(|Path(arguments)| Self(arguments)).map_err(ApiError::invalid_param)
+    }
+}
+
+impl<T, S> FromRequestParts<S> for QueryArguments<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut request::Parts, _: &S) -> Result<Self, ApiError> {
+        let query = Query::try_from_uri(&parts.uri);
+        query.map(|Query(query)| Self(query)).map_err(|error| {
+            let message = error.body_text();
+            if message.contains("missing field") {
+                ApiError::missing_param(message)
+            } else {
+                ApiError::invalid_param(message)
+            }
+        })
+    }
+}
+
+impl<T: IncomingRequest, S: Send + Sync> FromRequest<S> for Streamed<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let path = path_arguments(&mut parts).await?;
+        let arguments: Vec<&str> = path.iter().flatten().map(|(_, value)| value).collect();
+        refuse_long_arguments::<T>(&arguments)?;
+        let headers = parts.headers.clone();
+        let request = http::Request::from_parts(parts, &[][..]);
+        let request = T::try_from_http_request(request, &arguments)?;
+        Ok(Self { headers, request, body })
     }
 }
 

@@ -2,8 +2,9 @@
 
 use http::Method;
 
-/// Endpoints by method and path below `/_matrix/client/VERSION/`; `*` is any one segment.
-const ALLOWED: [(Method, &str); 29] = [
+use super::endpoint_patterns::{Pattern, any_fits};
+
+const ALLOWED: [Pattern; 29] = [
     (Method::GET, "rooms/*/state"),
     (Method::GET, "rooms/*/context/*"),
     (Method::GET, "rooms/*/event/*"),
@@ -37,20 +38,7 @@ const ALLOWED: [(Method, &str); 29] = [
 
 /// Whether a guest may make this request.
 pub(super) fn is_allowed(method: &Method, path: &str) -> bool {
-    let Some(endpoint) = path.strip_prefix("/_matrix/client/") else { return false };
-    let Some((_version, endpoint)) = endpoint.split_once('/') else { return false };
-    ALLOWED.iter().any(|(allowed, pattern)| allowed == method && fits(endpoint, pattern))
-}
-
-fn fits(endpoint: &str, pattern: &str) -> bool {
-    let (mut segments, mut expected) = (endpoint.split('/'), pattern.split('/'));
-    loop {
-        match (segments.next(), expected.next()) {
-            (None, None) => return true,
-            (Some(segment), Some(expected)) if expected == "*" || segment == expected => {}
-            _ => return false,
-        }
-    }
+    any_fits(&ALLOWED, method, path)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ impl From<NobodyHelped> for ApiError {
             |error: &NobodyHelped| Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, error);
         match &error {
             NobodyHelped::NoCandidates => Self::not_found(error),
+            NobodyHelped::NotAdmitted { .. } => Self::forbidden(error),
             NobodyHelped::Peer(PeerError::Refused { status, error: refusal, .. })
                 if status.is_client_error() =>
             {

@@ -97,9 +97,10 @@ async fn messages(
     State(rooms): State<RoomsPart>,
     State(inbound): State<Arc<Inbound>>,
     requester: Requester,
-    Matrix(Messages(request)): Matrix<Messages>,
+    Matrix(Messages { request, relations }): Matrix<Messages>,
 ) -> Result<Matrix<get_message_events::v3::Response>, ApiError> {
     let (mut gaps, mut round) = (Gaps::StopAt, 0);
+    let filter = EventFilter::room(&request.filter).with_relations(relations);
     loop {
         let reading = Reading::begin(&rooms, &requester).await?;
         let view = reading.open(&request.room_id).await?;
@@ -108,7 +109,7 @@ async fn messages(
             to: point(&view, request.to.as_deref(), "to").await?,
             direction: request.dir,
             limit: limit(Some(request.limit), EVENTS_MAX),
-            filter: &EventFilter::room(&request.filter),
+            filter: &filter,
             gaps,
         };
         let page = history::page(&view, &wanted).await?;

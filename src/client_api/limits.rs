@@ -17,6 +17,8 @@ pub enum EndpointClass {
     Login,
     /// `/register`, its availability check and guest accounts, by address.
     Registration,
+    /// Mails and text messages that ask for a proof, by address and by recipient.
+    ThreepidValidation,
     /// Messages, state events, redactions, by user.
     Message,
     /// Joining and knocking, by user.
@@ -53,6 +55,8 @@ pub struct Rates {
     pub login: Option<Rate>,
     /// See [`EndpointClass::Registration`].
     pub registration: Option<Rate>,
+    /// See [`EndpointClass::ThreepidValidation`].
+    pub threepid_validation: Option<Rate>,
     /// See [`EndpointClass::Message`].
     pub message: Option<Rate>,
     /// See [`EndpointClass::Join`].
@@ -117,6 +121,7 @@ impl RateLimiter {
         match class {
             EndpointClass::Login => self.rates.login,
             EndpointClass::Registration => self.rates.registration,
+            EndpointClass::ThreepidValidation => self.rates.threepid_validation,
             EndpointClass::Message => self.rates.message,
             EndpointClass::Join => self.rates.join,
             EndpointClass::Invite => self.rates.invite,

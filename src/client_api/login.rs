@@ -2,38 +2,47 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, routing::post};
+use axum::{Json, Router, extract::State, routing::post};
 use http::StatusCode;
+use millrace_appservices::{AppServices, Service};
 use millrace_domain::accounts::{
-    LogInError, Login, LoginTokenError, RefreshError, Requester, issue_login_token,
-    log_in_by_password, log_in_by_token, log_out, log_out_everywhere, named_user, refresh,
+    LogInError, Login, LoginTokenError, RefreshError, Requester, identified_user,
+    issue_login_token, log_in_by_password, log_in_by_service, log_in_by_token, log_out,
+    log_out_everywhere, named_user, refresh,
     uiaa::{Challenge, authorise},
 };
 use ruma::{
-    OwnedDeviceId,
+    OwnedDeviceId, OwnedUserId,
     api::{
         Metadata,
         client::{
             session::{get_login_token, get_login_types, login, logout, logout_all, refresh_token},
-            uiaa::UserIdentifier,
+            uiaa::{MatrixUserIdentifier, UserIdentifier},
         },
         error::ErrorKind,
         path_builder::PathBuilder,
     },
     serde::JsonObject,
+    thirdparty::Medium,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     account_limits::AccountLimits,
+    appservices::exclusive,
     discovery::Discovery,
     error::{ApiError, SoftLogout},
     extract::{JsonBody, Matrix, refuse_json},
     limits::EndpointClass,
     register::new_device,
+    requester::Claimed,
     router::MatrixRouter,
 };
-use crate::app::{AccountsPart, App};
+use crate::{
+    app::{AccountsPart, App},
+    sso::{ProviderSettings, SignOns},
+};
 
 pub(crate) fn routes() -> Router<App> {
     let routes = Router::new()
@@ -51,13 +60,29 @@ pub(crate) fn routes() -> Router<App> {
 /// `GET /_matrix/client/v3/login`
 #[tracing::instrument(name = "client.login.flows", skip_all)]
 async fn flows(
+    (State(sign_ons), State(services)): (State<Arc<SignOns>>, State<Arc<AppServices>>),
     Matrix(_): Matrix<get_login_types::v3::Request>,
-) -> Matrix<get_login_types::v3::Response> {
-    use get_login_types::v3::{LoginType, PasswordLoginType, Response, TokenLoginType};
-    let mut token = TokenLoginType::new();
-    token.get_login_token = true;
-    let password = LoginType::Password(PasswordLoginType::new());
-    Matrix(Response::new(vec![password, LoginType::Token(token)]))
+) -> Json<Value> {
+    // By hand: ruma's types say that what a provider lacks is null.
+    let provider = |provider: &ProviderSettings| {
+        let mut wire = json!({ "id": provider.id, "name": provider.name });
+        for (field, value) in [("icon", &provider.icon), ("brand", &provider.brand)] {
+            if let Some(value) = value {
+                wire[field] = value.as_str().into();
+            }
+        }
+        wire
+    };
+    let providers: Vec<Value> = sign_ons.providers().map(provider).collect();
+    let mut flows = vec![json!({ "type": "m.login.password" })];
+    if !providers.is_empty() {
+        flows.push(json!({ "type": "m.login.sso", "identity_providers": providers }));
+    }
+    flows.push(json!({ "type": "m.login.token", "get_login_token": true }));
+    if !services.registry().is_empty() {
+        flows.push(json!({ "type": "m.login.application_service" }));
+    }
+    Json(json!({ "flows": flows }))
 }
 
 #[derive(Deserialize)]
@@ -78,6 +103,7 @@ async fn log_in(
     State(accounts): State<AccountsPart>,
     State(discovery): State<Arc<Discovery>>,
     limits: AccountLimits,
+    claimed: Claimed,
     JsonBody(body): JsonBody<LoginBody>,
 ) -> Result<Matrix<login::v3::Response>, ApiError> {
     limits.check_address(EndpointClass::Login)?;
@@ -86,14 +112,20 @@ async fn log_in(
     let info = login::v3::LoginInfo::new(&kind, data).map_err(|error| refuse_json(&error))?;
     let login = match info {
         login::v3::LoginInfo::Password(data) => {
-            let name = named(&data)?;
-            if let Some(user) = named_user(&accounts, &name) {
+            let user = identified_user(&accounts, &identifier(&data)?).await;
+            let user = user.map_err(ApiError::internal)?;
+            if let Some(user) = &user {
                 limits.check_name(EndpointClass::Login, user.as_str())?;
             }
-            log_in_by_password(&accounts, &name, &data.password, &device).await?
+            log_in_by_password(&accounts, user, &data.password, &device).await?
         }
         login::v3::LoginInfo::Token(data) => {
             log_in_by_token(&accounts, &data.token, &device).await?
+        }
+        login::v3::LoginInfo::ApplicationService(data) => {
+            let service = claimed.service()?;
+            let user = service_user(&accounts, &service, &data)?;
+            log_in_by_service(&accounts, &user, &device).await?
         }
         other => {
             let message = format!("Unknown login type {}", other.login_type());
@@ -103,15 +135,39 @@ async fn log_in(
     Ok(Matrix(response(login, &discovery)))
 }
 
-/// The name that a client logs in with; empty for third-party identifiers, which nobody has yet.
+/// Whom an application service logs in.
+#[expect(deprecated, reason = "old services have the name in the field `user`")]
+fn service_user(
+    accounts: &AccountsPart,
+    service: &Service,
+    data: &login::v3::ApplicationService,
+) -> Result<OwnedUserId, ApiError> {
+    let name = match (&data.identifier, &data.user) {
+        (Some(UserIdentifier::Matrix(matrix)), _) => matrix.user.clone(),
+        (None, Some(user)) => user.clone(),
+        (Some(_), _) => return Err(ApiError::invalid_param("identifier must be a user")),
+        (None, None) => return Err(ApiError::missing_param("missing identifier")),
+    };
+    let unknown = || ApiError::invalid_param(format_args!("{name:?} is no user of this server"));
+    let user = named_user(accounts, &name).ok_or_else(unknown)?;
+    if !service.has_user(&user) {
+        return Err(exclusive(format_args!("{user} is in no namespace of the service")));
+    }
+    Ok(user)
+}
+
+/// Whom a client logs in, as the specification has it or as old clients do.
 #[expect(deprecated, reason = "old clients have the name in the field `user`")]
-fn named(data: &login::v3::Password) -> Result<String, ApiError> {
-    match (&data.identifier, &data.user) {
-        (Some(UserIdentifier::Matrix(matrix)), _) => Ok(matrix.user.clone()),
-        (Some(_), _) => Ok(String::new()),
-        (None, Some(user)) => Ok(user.clone()),
-        (None, None) if data.address.is_some() => Ok(String::new()),
-        (None, None) => Err(ApiError::missing_param("missing identifier")),
+fn identifier(data: &login::v3::Password) -> Result<UserIdentifier, ApiError> {
+    if let Some(identifier) = &data.identifier {
+        return Ok(identifier.clone());
+    }
+    match (&data.user, &data.medium, &data.address) {
+        (Some(user), _, _) => Ok(MatrixUserIdentifier::new(user.clone()).into()),
+        (None, Some(medium), Some(address)) => {
+            Ok(UserIdentifier::third_party_id(Medium::from(&**medium), address.clone()))
+        }
+        (None, _, _) => Err(ApiError::missing_param("missing identifier")),
     }
 }
 
@@ -184,6 +240,7 @@ impl From<LogInError> for ApiError {
             LogInError::Deactivated => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::UserDeactivated, error)
             }
+            LogInError::Locked => Self::locked(),
             LogInError::Password(error) => error.into(),
             LogInError::Store(_) => Self::internal(error),
         }
@@ -204,6 +261,7 @@ impl From<RefreshError> for ApiError {
         match error {
             RefreshError::Unknown => Self::unknown_token(SoftLogout::No),
             RefreshError::Expired => Self::unknown_token(SoftLogout::Yes),
+            RefreshError::Locked => Self::locked(),
             RefreshError::Store(_) => Self::internal(error),
         }
     }

@@ -17,6 +17,7 @@ use super::{
     error::ApiError,
     extract::Matrix,
     history::{Reading, point, render},
+    partial_rooms,
     router::MatrixRouter,
 };
 use crate::app::{App, RoomsPart};
@@ -32,6 +33,7 @@ async fn list(
     requester: Requester,
     Matrix(request): Matrix<get_member_events::v3::Request>,
 ) -> Result<Matrix<get_member_events::v3::Response>, ApiError> {
+    partial_rooms::all_members(&rooms, &request.room_id, &requester.user).await?;
     let reading = Reading::begin(&rooms, &requester).await?;
     let view = reading.open(&request.room_id).await?;
     let at = point(&view, request.at.as_deref(), "at").await?;
@@ -48,6 +50,7 @@ async fn joined(
     requester: Requester,
     Matrix(request): Matrix<joined_members::v3::Request>,
 ) -> Result<Json<JoinedBody>, ApiError> {
+    partial_rooms::all_members(&rooms, &request.room_id, &requester.user).await?;
     let Reading { snapshot, viewer, .. } = Reading::begin(&rooms, &requester).await?;
     let joined = members::joined_members(&rooms, &snapshot, &request.room_id, &viewer).await?;
     let joined = joined.into_iter().map(|member| {

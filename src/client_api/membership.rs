@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State};
+use millrace_appservices::AppServices;
 use millrace_domain::{
     accounts::Requester,
     rooms::{
@@ -15,7 +16,8 @@ use millrace_domain::{
     typing::Typing,
 };
 use millrace_federation::{
-    Federation, directory,
+    Federation,
+    identity_servers::IdentityServers,
     membership::{
         invite,
         join::{self, Join},
@@ -24,22 +26,20 @@ use millrace_federation::{
 };
 use ruma::{
     OwnedRoomId, OwnedRoomOrAliasId, OwnedServerName,
-    api::{
-        client::{
-            knock::knock_room,
-            membership::{
-                ban_user, forget_room,
-                invite_user::{self, v3::InvitationRecipient},
-                join_room_by_id, join_room_by_id_or_alias, kick_user, leave_room, unban_user,
-            },
+    api::client::{
+        knock::knock_room,
+        membership::{
+            ban_user, forget_room,
+            invite_user::{self, v3::InvitationRecipient},
+            join_room_by_id, join_room_by_id_or_alias, kick_user, leave_room, unban_user,
         },
-        error::ErrorKind,
     },
 };
 
 use super::{
-    error::ApiError, extract::Matrix, limits::EndpointClass, requests::WithBody,
-    room_errors::unknown_room, router::MatrixRouter, user_limits::UserLimits,
+    aliases::resolve_alias, error::ApiError, extract::Matrix, limits::EndpointClass,
+    requests::WithBody, room_errors::unknown_room, router::MatrixRouter, third_party_invites,
+    user_limits::UserLimits,
 };
 use crate::app::{App, RoomsPart};
 
@@ -64,7 +64,7 @@ pub(super) fn guest(requester: &Requester) -> Guest {
 /// The room that an ID or alias names, and servers that may be in it: those that the client names,
 /// and those that the alias's server does.
 async fn resolve(
-    federation: &Federation,
+    (federation, services): (&Federation, &AppServices),
     name: OwnedRoomOrAliasId,
     mut via: Vec<OwnedServerName>,
 ) -> Result<(OwnedRoomId, Vec<OwnedServerName>), ApiError> {
@@ -72,31 +72,24 @@ async fn resolve(
         Ok(room) => return Ok((room, via)),
         Err(alias) => alias,
     };
-    let found = directory::resolve_alias(federation, &alias).await?;
+    let found = resolve_alias(federation, services, &alias).await?;
     let found = found.ok_or_else(|| unknown_room(format_args!("No room is named {alias}")))?;
     via.extend(found.servers);
     Ok((found.room, via))
 }
 
-/// Third-party invites are made and kept by identity servers, which this server does not ask.
-fn refuse_third_party<T>(signed: Option<&T>) -> Result<(), ApiError> {
-    match signed {
-        None => Ok(()),
-        Some(_) => Err(ApiError::forbidden("This server knows no third-party invites")),
-    }
-}
-
 /// `POST /_matrix/client/v3/rooms/{roomId}/join`
 #[tracing::instrument(name = "client.rooms.join", skip_all, fields(room = %request.room_id))]
 async fn join_by_id(
-    State(federation): State<Federation>,
+    (State(federation), State(identity_servers)): (State<Federation>, State<IdentityServers>),
     limits: UserLimits,
     requester: Requester,
     Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
-    refuse_third_party(request.third_party_signed.as_ref())?;
     let (room, guest) = (request.room_id, guest(&requester));
+    let servers = (&federation, &identity_servers);
+    third_party_invites::redeem(servers, &requester, (&room, &[]), &body).await?;
     let join =
         Join { room: room.clone(), user: requester.user, guest, via: Vec::new(), content: body };
     join::join(&federation, join).await?;
@@ -106,14 +99,17 @@ async fn join_by_id(
 /// `POST /_matrix/client/v3/join/{roomIdOrAlias}`
 #[tracing::instrument(name = "client.rooms.join_named", skip_all)]
 async fn join_by_id_or_alias(
-    State(federation): State<Federation>,
+    (State(federation), State(identity_servers)): (State<Federation>, State<IdentityServers>),
+    State(services): State<Arc<AppServices>>,
     limits: UserLimits,
     requester: Requester,
     Matrix(WithBody { request, body }): Matrix<WithBody<join_room_by_id_or_alias::v3::Request>>,
 ) -> Result<Matrix<join_room_by_id_or_alias::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
-    refuse_third_party(request.third_party_signed.as_ref())?;
-    let (room, via) = resolve(&federation, request.room_id_or_alias, request.via).await?;
+    let name = request.room_id_or_alias;
+    let (room, via) = resolve((&federation, &*services), name, request.via).await?;
+    let servers = (&federation, &identity_servers);
+    third_party_invites::redeem(servers, &requester, (&room, &via), &body).await?;
     let guest = guest(&requester);
     let join = Join { room: room.clone(), user: requester.user, guest, via, content: body };
     join::join(&federation, join).await?;
@@ -123,13 +119,14 @@ async fn join_by_id_or_alias(
 /// `POST /_matrix/client/v3/knock/{roomIdOrAlias}`
 #[tracing::instrument(name = "client.rooms.knock", skip_all)]
 async fn knock_on(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<knock_room::v3::Request>,
 ) -> Result<Matrix<knock_room::v3::Response>, ApiError> {
     limits.check(EndpointClass::Join, &requester.user)?;
-    let (room, via) = resolve(&federation, request.room_id_or_alias, request.via).await?;
+    let name = request.room_id_or_alias;
+    let (room, via) = resolve((&federation, &*services), name, request.via).await?;
     let reason = request.reason.as_deref();
     knock::knock(&federation, (&room, &requester.user), reason, &via).await?;
     Ok(Matrix(knock_room::v3::Response::new(room)))
@@ -166,16 +163,23 @@ async fn forget_room(
 /// `POST /_matrix/client/v3/rooms/{roomId}/invite`
 #[tracing::instrument(name = "client.rooms.invite", skip_all, fields(room = %request.room_id))]
 async fn invite_user(
-    State(federation): State<Federation>,
+    (State(federation), State(identity_servers)): (State<Federation>, State<IdentityServers>),
+    State(services): State<Arc<AppServices>>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<invite_user::v3::Request>,
 ) -> Result<Matrix<invite_user::v3::Response>, ApiError> {
     limits.check(EndpointClass::Invite, &requester.user)?;
-    let InvitationRecipient::UserId(invited) = request.recipient else {
-        let message = "This server cannot invite by e-mail address or phone number";
-        return Err(ApiError::bad_request(ErrorKind::ThreepidDenied, message));
+    let invited = match request.recipient {
+        InvitationRecipient::UserId(invited) => invited,
+        InvitationRecipient::ThirdPartyId(invited) => {
+            let (servers, room) = ((&federation, &identity_servers), &*request.room_id);
+            third_party_invites::invite(servers, room, &requester.user, &invited).await?;
+            return Ok(Matrix(invite_user::v3::Response::new()));
+        }
+        _ => return Err(ApiError::bad_json("Neither a user nor an address is invited")),
     };
+    services.ask_for_user(&invited.user_id).await.map_err(ApiError::internal)?;
     let (user, reason) = (&requester.user, invited.reason.as_deref());
     let invitation = Invitation {
         room: &request.room_id,

@@ -1,7 +1,10 @@
 //! Profiles: client-server API, "Profiles". Every field goes through the same endpoints.
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State, response::Response};
 use http::StatusCode;
+use millrace_appservices::AppServices;
 use millrace_domain::{
     accounts::Requester,
     profiles::{self, AVATAR_URL, DISPLAY_NAME, ProfileError},
@@ -32,10 +35,11 @@ pub(crate) fn routes() -> Router<App> {
 /// `GET /_matrix/client/v3/profile/{userId}`
 #[tracing::instrument(name = "client.profiles.read", skip_all)]
 async fn read(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     Matrix(request): Matrix<get_profile::v3::Request>,
 ) -> Result<Response, ApiError> {
     let user = &request.user_id;
+    services.ask_for_user(user).await.map_err(ApiError::internal)?;
     let profile = match federation.env.is_local(user) {
         true => profiles::get(&federation.env, user).await?,
         false => remote_profiles::profile(&federation, user, None).await?,
@@ -46,10 +50,11 @@ async fn read(
 /// `GET /_matrix/client/v3/profile/{userId}/{keyName}`
 #[tracing::instrument(name = "client.profiles.read_field", skip_all)]
 async fn read_field(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     Matrix(request): Matrix<get_profile_field::v3::Request>,
 ) -> Result<Response, ApiError> {
     let (user, field) = (&request.user_id, request.field.as_str());
+    services.ask_for_user(user).await.map_err(ApiError::internal)?;
     let value = match federation.env.is_local(user) {
         true => profiles::get_field(&federation.env, user, field).await?,
         false => remote_profiles::profile(&federation, user, Some(field)).await?.remove(field),

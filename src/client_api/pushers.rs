@@ -7,15 +7,20 @@ use millrace_domain::{
     Env,
     accounts::Requester,
     pushers::{self, NewPusher, Others, PusherError, PusherId},
+    threepids::{Address, owner},
     unread::{self, NotificationsQuery, UnreadError, Unreads},
 };
 use ruma::{
-    api::client::push::{
-        PusherIds, PusherKind, get_notifications, get_pushers,
-        set_pusher::{
-            self,
-            v3::{PusherAction, PusherPostData},
+    UserId,
+    api::{
+        client::push::{
+            PusherIds, PusherKind, get_notifications, get_pushers,
+            set_pusher::{
+                self,
+                v3::{PusherAction, PusherPostData},
+            },
         },
+        error::ErrorKind,
     },
     push::HttpPusherData,
 };
@@ -63,11 +68,22 @@ async fn set(
         PusherAction::Delete(ids) => pushers::remove(&env, &requester.user, &id(ids)).await?,
         PusherAction::Post(data) => {
             let user = requester.user.clone();
+            if let PusherKind::Email(_) = &data.pusher.kind {
+                own_address(&env, &user, &data.pusher.ids.pushkey).await?;
+            }
             pushers::set(&env, &user, &new_pusher(requester, data)?).await?;
         }
         _ => return Err(ApiError::bad_json("kind must be a string or null")),
     }
     Ok(Matrix(set_pusher::v3::Response::new()))
+}
+
+/// Mails go to addresses that the user has proved only.
+async fn own_address(env: &Env, user: &UserId, address: &str) -> Result<(), ApiError> {
+    let unknown = || ApiError::bad_request(ErrorKind::ThreepidNotFound, "the address is not yours");
+    let address = Address::email(address).map_err(|_| unknown())?;
+    let owner = owner(&env.store.snapshot(), &address).await.map_err(ApiError::internal)?;
+    if owner.as_deref() == Some(user) { Ok(()) } else { Err(unknown()) }
 }
 
 fn id(ids: PusherIds) -> PusherId {

@@ -6,9 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use millrace_appservices::Service;
 use millrace_domain::accounts::{
     self, Credentials, DEVICE_NAME_BYTES_MAX, DeviceError, Login, NewAccount, NewDevice,
-    RegisterError, Registered, check_available, is_registration_token_valid,
+    RegisterError, Registered, check_available, is_registration_token_valid, parse_username,
     uiaa::{Challenge, authorise},
     upgrade_guest,
 };
@@ -22,11 +23,8 @@ use ruma::api::{
 use serde_json::json;
 
 use super::{
-    account_limits::AccountLimits,
-    error::{ApiError, SoftLogout},
-    extract::Matrix,
-    limits::EndpointClass,
-    router::MatrixRouter,
+    account_limits::AccountLimits, appservices::exclusive, error::ApiError, extract::Matrix,
+    limits::EndpointClass, requester::Claimed, router::MatrixRouter,
 };
 use crate::app::{AccountsPart, App};
 
@@ -42,17 +40,19 @@ pub(crate) fn routes() -> Router<App> {
 async fn register(
     State(accounts): State<AccountsPart>,
     limits: AccountLimits,
+    claimed: Claimed,
     Matrix(request): Matrix<v3::Request>,
 ) -> Result<Response, ApiError> {
     limits.check_address(EndpointClass::Registration)?;
-    if request.login_type == Some(LoginType::ApplicationService) {
-        return Err(ApiError::unknown_token(SoftLogout::No));
-    }
     let device = new_device(
         request.device_id.clone(),
         request.initial_device_display_name.clone(),
         request.refresh_token,
     )?;
+    if request.login_type == Some(LoginType::ApplicationService) {
+        let service = claimed.service()?;
+        return Ok(response(register_by_service(&accounts, &service, request, device).await?));
+    }
     let registered = match request.kind {
         RegistrationKind::User => register_user(&accounts, request, device).await?,
         RegistrationKind::Guest if accounts.settings.guests => {
@@ -73,6 +73,25 @@ async fn register(
         other => return Err(ApiError::invalid_param(format_args!("Unknown kind {other}"))),
     };
     Ok(response(registered))
+}
+
+/// An account without a password, in a namespace of the service.
+async fn register_by_service(
+    accounts: &AccountsPart,
+    service: &Service,
+    request: v3::Request,
+    device: NewDevice,
+) -> Result<Registered, ApiError> {
+    let name = request.username.ok_or_else(|| ApiError::missing_param("missing username"))?;
+    let user = parse_username(&name, &accounts.env.identity.name).map_err(RegisterError::from)?;
+    if !service.has_user(&user) {
+        return Err(exclusive(format_args!("{user} is in no namespace of the service")));
+    }
+    let new = NewAccount {
+        login: (!request.inhibit_login).then_some(device),
+        ..NewAccount::new(Some(name), Credentials::Service, NewDevice::default())
+    };
+    Ok(accounts::register(accounts, new).await?)
 }
 
 async fn register_user(
@@ -98,6 +117,8 @@ async fn register_user(
     let new = NewAccount {
         login: (!request.inhibit_login).then_some(device),
         registration_token: proof.registration_token,
+        threepids: proof.threepids,
+        agreed: proof.agreed,
         ..NewAccount::new(request.username, Credentials::Password(password), NewDevice::default())
     };
     Ok(accounts::register(accounts, new).await?)
@@ -164,7 +185,9 @@ impl From<RegisterError> for ApiError {
     fn from(error: RegisterError) -> Self {
         match error {
             RegisterError::Username(_) => Self::bad_request(ErrorKind::InvalidUsername, error),
+            RegisterError::Reserved(_) => Self::bad_request(ErrorKind::Exclusive, error),
             RegisterError::Taken(_) => Self::bad_request(ErrorKind::UserInUse, error),
+            RegisterError::AddressTaken(_) => Self::bad_request(ErrorKind::ThreepidInUse, error),
             RegisterError::RegistrationToken | RegisterError::NotThatGuest => {
                 Self::forbidden(error)
             }

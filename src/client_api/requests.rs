@@ -1,5 +1,8 @@
 //! Requests of which we take more than ruma's types do, or less strictly.
 
+use axum::extract::Query;
+use http::Uri;
+use millrace_model::filter::RelationSelection;
 use ruma::{
     CanonicalJsonObject,
     api::{
@@ -7,6 +10,7 @@ use ruma::{
         error::DeserializationError, path_builder::PathBuilder,
     },
 };
+use serde::Deserialize;
 
 /// A request and all of its body, where clients may say more than the specification lists.
 #[derive(Debug, Clone)]
@@ -43,9 +47,14 @@ impl<T: IncomingRequest> IncomingRequest for WithBody<T> {
 }
 
 /// `GET /rooms/{roomId}/messages`, where `dir` may be absent: forward, as servers have always had
-/// it and clients rely on.
+/// it and clients rely on. Its filter may name kinds of relations (MSC3874).
 #[derive(Debug, Clone)]
-pub(super) struct Messages(pub get_message_events::v3::Request);
+pub(super) struct Messages {
+    /// The typed request.
+    pub request: get_message_events::v3::Request,
+    /// Which kinds of relations the filter asks for.
+    pub relations: RelationSelection,
+}
 
 impl Metadata for Messages {
     const METHOD: http::Method = <get_message_events::v3::Request as Metadata>::METHOD;
@@ -71,6 +80,23 @@ impl IncomingRequest for Messages {
                 *request.uri_mut() = uri;
             }
         }
-        get_message_events::v3::Request::try_from_http_request_inner(request, path_args).map(Self)
+        let relations = relations(request.uri())?;
+        let request =
+            get_message_events::v3::Request::try_from_http_request_inner(request, path_args)?;
+        Ok(Self { request, relations })
     }
+}
+
+#[derive(Deserialize)]
+struct FilterQuery {
+    filter: Option<String>,
+}
+
+/// What the filter in a query says of relations.
+fn relations(uri: &Uri) -> Result<RelationSelection, DeserializationError> {
+    let query = Query::<FilterQuery>::try_from_uri(uri).ok();
+    let Some(filter) = query.and_then(|Query(query)| query.filter) else {
+        return Ok(RelationSelection::default());
+    };
+    Ok(serde_json::from_str(&filter)?)
 }

@@ -7,7 +7,7 @@ use millrace_domain::{
     accounts::Requester,
     rooms::{
         create::Listing,
-        directory::{self, DirectoryError, Page, PublishError, Query},
+        directory::{self, DirectoryError, Network, Page, PublishError, Publisher, Query},
     },
 };
 use millrace_federation::{Federation, directory as directory_of_others};
@@ -73,7 +73,11 @@ async fn set_visibility(
         Visibility::Private => Listing::Unlisted,
         _ => return Err(ApiError::invalid_param("visibility must be public or private")),
     };
-    directory::set_listing(&rooms, &request.room_id, &requester.user, listing).await?;
+    let publisher = match requester.admin {
+        true => Publisher::Administrator,
+        false => Publisher::User(&requester.user),
+    };
+    directory::set_listing(&rooms, &request.room_id, publisher, listing).await?;
     Ok(Matrix(set_room_visibility::v3::Response::new()))
 }
 
@@ -117,15 +121,20 @@ async fn search(
         let answer = directory_of_others::public_rooms(&federation, server, asked).await?;
         return Ok(Json(remote_body(answer)));
     }
-    if matches!(request.room_network, RoomNetwork::ThirdParty(_)) {
-        // No bridge has rooms here.
-        let nothing = Page { rooms: Vec::new(), next: None, prev: None, total: 0 };
-        return Ok(Json(body(nothing)));
-    }
     let term = request.filter.generic_search_term.filter(|term| !term.is_empty());
     let room_types = request.filter.room_types;
-    let query = Query { limit: limit(request.limit), since: request.since, term, room_types };
+    let (limit, network) = (limit(request.limit), network(request.room_network));
+    let query = Query { limit, since: request.since, term, room_types, network };
     Ok(Json(body(directory::list(&rooms, &query).await?)))
+}
+
+/// Whose directory is asked for.
+pub(crate) fn network(network: RoomNetwork) -> Network {
+    match network {
+        RoomNetwork::All => Network::All,
+        RoomNetwork::ThirdParty(instance) => Network::ThirdParty(instance),
+        _ => Network::Matrix,
+    }
 }
 
 fn limit(limit: Option<UInt>) -> Option<usize> {

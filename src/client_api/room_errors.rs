@@ -3,7 +3,8 @@
 use http::StatusCode;
 use millrace_domain::rooms::{
     AppendError, create::CreateError, forget::ForgetError, membership::MembershipError,
-    redact::RedactError, send::SendError, set_state::SetStateError, upgrade::UpgradeError,
+    policy::NotVouched, redact::RedactError, send::SendError, set_state::SetStateError,
+    upgrade::UpgradeError,
 };
 use millrace_model::{json::NotCanonical, rules::build::BuildError};
 use ruma::api::error::ErrorKind;
@@ -25,13 +26,35 @@ impl From<AppendError> for ApiError {
             AppendError::DuplicateAnnotation => {
                 Self::bad_request(ErrorKind::DuplicateAnnotation, error)
             }
+            AppendError::NotVouched(error) => error.into(),
             AppendError::Version(_) => Self::bad_request(ErrorKind::UnsupportedRoomVersion, error),
             AppendError::Build(_)
+            | AppendError::Unvouched
             | AppendError::Load(_)
             | AppendError::State(_)
             | AppendError::Resolve(_)
             | AppendError::Invalid(_)
             | AppendError::Store(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<NotVouched> for ApiError {
+    /// What the policy server says is passed on word for word.
+    fn from(error: NotVouched) -> Self {
+        match error {
+            NotVouched::Refused { kind, message } => {
+                let status = match kind {
+                    ErrorKind::LimitExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
+                    ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                Self::new(status, kind, message)
+            }
+            NotVouched::Unreachable(_) | NotVouched::Unsigned => {
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::Unknown, error)
+            }
+            NotVouched::Restless => Self::internal(error),
         }
     }
 }
@@ -75,6 +98,8 @@ impl From<MembershipError> for ApiError {
             | MembershipError::NotInRoom(_)
             | MembershipError::AlreadyInRoom(_)
             | MembershipError::OtherServer(_) => Self::forbidden(error),
+            MembershipError::ServerNotices => forbidden(ErrorKind::CannotLeaveServerNoticeRoom),
+            MembershipError::InviteBlocked(_) => forbidden(ErrorKind::InviteBlocked),
             MembershipError::NobodyAuthorises => forbidden(ErrorKind::UnableToGrantJoin),
             MembershipError::CannotTell => forbidden(ErrorKind::UnableToAuthorizeJoin),
             MembershipError::NotBanned(_) => forbidden(ErrorKind::BadState),
@@ -109,6 +134,9 @@ impl From<RedactError> for ApiError {
             | RedactError::NotJoined(_)
             | RedactError::NotAllowed
             | RedactError::Protected(_) => Self::forbidden(error),
+            RedactError::Suspended => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::UserSuspended, error)
+            }
             RedactError::UnknownEvent(_) => Self::not_found(error),
             RedactError::Append(error) => error.into(),
         }
@@ -123,6 +151,7 @@ impl From<SetStateError> for ApiError {
             SetStateError::BadAlias(_) => Self::bad_request(ErrorKind::BadAlias, error),
             SetStateError::CreatorLevel(_)
             | SetStateError::NoMembership
+            | SetStateError::NoOwner(_)
             | SetStateError::Create => Self::bad_json(error),
             SetStateError::Membership(error) => error.into(),
             SetStateError::Append(error) => error.into(),

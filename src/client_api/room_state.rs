@@ -16,7 +16,7 @@ use ruma::{
     serde::Raw,
 };
 
-use super::{error::ApiError, extract::Matrix, router::MatrixRouter};
+use super::{error::ApiError, extract::Matrix, partial_rooms, router::MatrixRouter};
 use crate::app::{App, RoomsPart};
 
 pub(crate) fn routes() -> Router<App> {
@@ -42,6 +42,9 @@ async fn read_one(
         _ => return Err(ApiError::invalid_param("format must be content or event")),
     };
     let kind = request.event_type.to_string();
+    if kind == "m.room.member" && request.state_key != requester.user {
+        partial_rooms::all_members(&rooms, &request.room_id, &requester.user).await?;
+    }
     let (viewer, place) = (viewer(&requester), (kind.as_str(), request.state_key.as_str()));
     let found = state::state_event(&rooms, &viewer, &request.room_id, place, form).await?;
     Ok(Matrix(get_state_event_for_key::v3::Response::new(found)))
@@ -54,6 +57,7 @@ async fn read_all(
     requester: Requester,
     Matrix(request): Matrix<get_state_events::v3::Request>,
 ) -> Result<Matrix<get_state_events::v3::Response>, ApiError> {
+    partial_rooms::all_members(&rooms, &request.room_id, &requester.user).await?;
     let events = state::whole_state(&rooms, &viewer(&requester), &request.room_id).await?;
     let events = events.into_iter().map(Raw::from_json).collect();
     Ok(Matrix(get_state_events::v3::Response::new(events)))

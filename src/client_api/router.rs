@@ -15,10 +15,17 @@ use ruma::api::{IncomingRequest, Metadata, path_builder::PathBuilder};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    account, account_data, aliases, capabilities, create_room, devices, discovery, error::ApiError,
-    extract::Matrix, filters, history, login, members, membership, profiles, push_rules, pushers,
-    receipts, register, relations, reports, room_directory, room_state, send, spaces,
-    synapse_admin, sync, to_device, typing, user_directory,
+    account, account_data, address_fallback, admin, aliases, appservices, appservices_admin,
+    auth_fallback, capabilities, consent, create_room, cross_signing, dehydrated_device, devices,
+    discovery,
+    error::ApiError,
+    extract::{Matrix, Streamed},
+    filters, history, key_backup, keys, login, media, media_admin, media_downloads, media_previews,
+    media_thumbnails, members, membership, mutual_rooms, old_sync, profiles, push_rules, pushers,
+    receipts, register, relations, reports, room_directory, room_state, search, send,
+    server_notices, spaces, sso, synapse_admin, sync, third_party, thread_subscriptions, threepids,
+    to_device, typing, unsubscribe_pages, user_directory, user_export, validation_pages,
+    validation_requests, voip,
 };
 use crate::{
     app::App,
@@ -30,13 +37,28 @@ pub fn router(app: App) -> Router {
     let families = Router::new()
         .merge(account::routes())
         .merge(account_data::routes())
+        .merge(admin::routes())
+        .merge(appservices::routes())
+        .merge(appservices_admin::routes())
         .merge(capabilities::routes())
+        .merge(consent::routes())
         .merge(create_room::routes())
+        .merge(cross_signing::routes())
+        .merge(dehydrated_device::routes())
         .merge(devices::routes())
         .merge(discovery::routes())
         .merge(history::routes())
+        .merge(key_backup::routes())
+        .merge(keys::routes())
         .merge(login::routes())
+        .merge(media::routes())
+        .merge(media_admin::routes())
+        .merge(media_downloads::routes())
+        .merge(media_previews::routes())
+        .merge(media_thumbnails::routes())
         .merge(members::routes())
+        .merge(mutual_rooms::routes())
+        .merge(old_sync::routes())
         .merge(membership::routes())
         .merge(aliases::routes())
         .merge(reports::routes())
@@ -50,12 +72,25 @@ pub fn router(app: App) -> Router {
         .merge(receipts::routes())
         .merge(register::routes())
         .merge(relations::routes())
+        .merge(search::routes())
         .merge(send::routes())
         .merge(sync::routes())
+        .merge(auth_fallback::routes())
+        .merge(address_fallback::routes())
+        .merge(sso::routes())
+        .merge(thread_subscriptions::routes())
+        .merge(threepids::routes())
+        .merge(unsubscribe_pages::routes())
+        .merge(validation_pages::routes())
+        .merge(validation_requests::routes())
         .merge(to_device::routes())
+        .merge(third_party::routes())
         .merge(typing::routes())
+        .merge(voip::routes())
         .merge(user_directory::routes())
+        .merge(user_export::routes())
         .merge(synapse_admin::routes())
+        .merge(server_notices::routes())
         .merge(federation_api::routes());
     finish(families).with_state(app)
 }
@@ -99,7 +134,7 @@ impl<S: Clone + Send + Sync + 'static> MatrixRouter<S> for Router<S> {
     }
 }
 
-/// A handler whose last argument is a [`Matrix`] or a [`Signed`] request.
+/// A handler whose last argument is a [`Matrix`], a [`Signed`] or a [`Streamed`] request.
 pub(crate) trait Endpoint<A, S>: Handler<A, S> {
     /// The request type that names the endpoint.
     type Request: IncomingRequest;
@@ -109,6 +144,7 @@ macro_rules! endpoint {
     ($($argument:ident),*) => {
         endpoint!(Matrix: $($argument),*);
         endpoint!(Signed: $($argument),*);
+        endpoint!(Streamed: $($argument),*);
     };
     ($last:ident: $($argument:ident),*) => {
         impl<H, S, M, R, $($argument),*> Endpoint<(M, $($argument,)* $last<R>,), S> for H

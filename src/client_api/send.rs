@@ -11,10 +11,10 @@ use millrace_domain::{
     accounts::Requester,
     presence::Presence,
     rooms::{
-        Draft,
+        Draft, Rooms,
         invite::Invitation,
         membership::{Direct, MembershipError},
-        redact::{self, Redaction},
+        redact::{self, Redaction, RedactsOf},
         send::{self, TransactionKey},
         set_state::{self, NewState, SetStateError},
     },
@@ -32,8 +32,8 @@ use ruma::{
 };
 
 use super::{
-    error::ApiError, extract::Matrix, limits::EndpointClass, membership::guest,
-    router::MatrixRouter, user_limits::UserLimits,
+    appservices::sending_at, error::ApiError, extract::Matrix, limits::EndpointClass,
+    membership::guest, router::MatrixRouter, user_limits::UserLimits,
 };
 use crate::app::{App, RoomsPart};
 
@@ -69,6 +69,7 @@ async fn send_message(
 ) -> Result<Matrix<send_message_event::v3::Response>, ApiError> {
     limits.check(EndpointClass::Message, &requester.user)?;
     refuse_delay(query.as_deref())?;
+    let rooms = sending_at(&rooms, &requester, request.timestamp);
     let (room, kind) = (&request.room_id, request.event_type.to_string());
     let content = canonical_object(request.body.json().get())?;
     let key = transaction(&requester, format!("send/{room}/{kind}"), &request.txn_id);
@@ -93,7 +94,12 @@ fn redaction_of(
     let target = content.remove("redacts");
     let target = target.as_ref().and_then(|target| OwnedEventId::try_from(target.as_str()?).ok());
     let target = target.ok_or_else(|| ApiError::bad_json("redacts must be an event ID"))?;
-    Ok(Redaction { sender: requester.user, target, content })
+    let of = redacts_of(&requester);
+    Ok(Redaction { sender: requester.user, target, content, of })
+}
+
+fn redacts_of(requester: &Requester) -> RedactsOf {
+    if requester.suspended { RedactsOf::Own } else { RedactsOf::All }
 }
 
 /// `PUT /_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}`
@@ -107,25 +113,26 @@ async fn send_state(
 ) -> Result<Matrix<send_state_event::v3::Response>, ApiError> {
     limits.check(EndpointClass::Message, &requester.user)?;
     refuse_delay(query.as_deref())?;
+    let rooms = sending_at(&federation.rooms, &requester, request.timestamp);
     let new = NewState {
         guest: guest(&requester),
         sender: requester.user,
-        kind: request.event_type.to_string().into(),
+        kind: request.event_type.into(),
         state_key: request.state_key,
         content: canonical_object(request.body.json().get())?,
     };
-    let sent = set_or_invite(&federation, &request.room_id, &new).await?;
+    let sent = set_or_invite((&federation, &*rooms), &request.room_id, &new).await?;
     typing.stop_absent(&request.room_id).await.map_err(ApiError::internal)?;
     Ok(Matrix(send_state_event::v3::Response::new(sent)))
 }
 
 /// Sets state. The invitation of another server's user is signed by that server first.
 async fn set_or_invite(
-    federation: &Federation,
+    (federation, rooms): (&Federation, &Rooms),
     room: &RoomId,
     new: &NewState,
 ) -> Result<OwnedEventId, ApiError> {
-    let set = set_state::set_state(&federation.rooms, room, new).await;
+    let set = set_state::set_state(rooms, room, new).await;
     let Err(SetStateError::Membership(MembershipError::OtherServer(invited))) = &set else {
         return Ok(set?);
     };
@@ -156,8 +163,8 @@ async fn redact_event(
     if let Some(reason) = request.reason {
         content.insert("reason".to_owned(), reason.into());
     }
-    let target = request.event_id;
-    let redaction = Redaction { sender: requester.user, target, content };
+    let (target, of) = (request.event_id, redacts_of(&requester));
+    let redaction = Redaction { sender: requester.user, target, content, of };
     let sent = redact::redact(&rooms, &request.room_id, &redaction, Some(&key)).await?;
     Ok(Matrix(redact_event::v3::Response::new(sent)))
 }

@@ -1,6 +1,9 @@
 //! Rooms before one joins them: client-server API, "Spaces", "Room summaries".
 
+use std::sync::Arc;
+
 use axum::{Router, extract::State};
+use millrace_appservices::AppServices;
 use millrace_domain::{
     accounts::Requester,
     rooms::{
@@ -8,7 +11,7 @@ use millrace_domain::{
         summary::{self, SummaryError},
     },
 };
-use millrace_federation::{Federation, directory::resolve_alias, hierarchy::Walk};
+use millrace_federation::{Federation, hierarchy::Walk};
 use ruma::{
     OwnedRoomId, UInt,
     api::client::{
@@ -18,7 +21,10 @@ use ruma::{
     serde::Raw,
 };
 
-use super::{error::ApiError, extract::Matrix, room_errors::unknown_room, router::MatrixRouter};
+use super::{
+    aliases::resolve_alias, error::ApiError, extract::Matrix, room_errors::unknown_room,
+    router::MatrixRouter,
+};
 use crate::app::{App, RoomsPart};
 
 pub(crate) fn routes() -> Router<App> {
@@ -61,7 +67,7 @@ fn wire(room: hierarchy::SpaceRoom) -> SpaceHierarchyRoomsChunk {
 /// `GET /_matrix/client/v1/room_summary/{roomIdOrAlias}`
 #[tracing::instrument(name = "client.rooms.summarise", skip_all)]
 async fn read_summary(
-    State(rooms): State<RoomsPart>,
+    (State(rooms), State(services)): (State<RoomsPart>, State<Arc<AppServices>>),
     State(federation): State<Federation>,
     requester: Option<Requester>,
     Matrix(request): Matrix<get_summary::v1::Request>,
@@ -71,13 +77,17 @@ async fn read_summary(
         Ok(room) => room,
         Err(alias) => {
             let unknown = || unknown_room(format_args!("No room is named {alias}"));
-            let target = resolve_alias(&federation, &alias).await?.ok_or_else(unknown)?;
+            let target = resolve_alias(&federation, &services, &alias).await?;
+            let target = target.ok_or_else(unknown)?;
             via.extend(target.servers);
             target.room
         }
     };
     // Whoever has no account does not make this server ask others.
     let walk = Walk::new(&federation);
+    if via.is_empty() {
+        via.extend(room.server_name().map(ToOwned::to_owned));
+    }
     let via = if requester.is_some() { &via[..] } else { &[] };
     let user = requester.as_ref().map(|requester| &*requester.user);
     let (summary, membership) = summary::room_summary(&rooms, (&walk, via), user, &room).await?;

@@ -15,6 +15,8 @@ use millrace_federation::{
     http::{HttpSettings, HttpTransport},
     internet::SystemInternet,
 };
+use millrace_model::rules::room_version;
+use millrace_search::index::Place;
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{
     MilliSecondsSinceUnixEpoch,
@@ -75,7 +77,8 @@ async fn app(config: &Config) -> App {
     let store = Store::open(Arc::new(MemoryEngine::new()), name, Limits::default()).await.unwrap();
     let random = Arc::new(SystemRandom);
     let identity = Arc::new(identity::load(&store, random.clone(), name, None).await.unwrap());
-    let env = Env { store, clock: Arc::new(SystemClock), random, identity };
+    let env =
+        Env { store, clock: Arc::new(SystemClock), random, identity, rules: room_version::rules };
     let transport = HttpTransport::new(HttpSettings {
         internet: Arc::new(SystemInternet::new()),
         clock: env.clock.clone(),
@@ -84,7 +87,7 @@ async fn app(config: &Config) -> App {
         authorities: Vec::new(),
     });
     let transport = Arc::new(transport.unwrap());
-    App::build(config, env, transport, Shutdown::default()).await.unwrap()
+    App::build(config, env, transport, Place::Memory, Shutdown::default()).await.unwrap()
 }
 
 async fn whole() -> Router {
@@ -306,7 +309,8 @@ async fn versions_end_with_the_newest_specification() {
 
 #[tokio::test]
 async fn well_known_files_exist_only_where_configured() {
-    let paths = ["client", "server", "support"].map(|file| format!("/.well-known/matrix/{file}"));
+    let paths = ["client", "server", "support", "policy_server"]
+        .map(|file| format!("/.well-known/matrix/{file}"));
     for path in &paths {
         assert_eq!(refusal(&whole().await, get(path)).await, expected(404, "M_NOT_FOUND"));
     }
@@ -314,6 +318,8 @@ async fn well_known_files_exist_only_where_configured() {
     config.well_known.client = Some("https://matrix.example.org".to_owned());
     config.well_known.server = Some("matrix.example.org:443".to_owned());
     config.well_known.support_email = Some("admin@example.org".to_owned());
+    let key = "6yhHGKhCiXTSEN2ksjV7kX/N6rBQZ3Xb+M7LlC6NS+s";
+    config.well_known.policy_server_key = Some(key.to_owned());
     let router = router(app(&config).await);
     let mut bodies = Vec::new();
     for path in &paths {
@@ -325,6 +331,7 @@ async fn well_known_files_exist_only_where_configured() {
             json!({ "m.homeserver": { "base_url": "https://matrix.example.org" } }),
             json!({ "m.server": "matrix.example.org:443" }),
             json!({ "contacts": [{ "role": "m.role.admin", "email_address": "admin@example.org" }] }),
+            json!({ "public_keys": { "ed25519": key } }),
         ]
     );
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State};
-use millrace_domain::{accounts::Requester, user_directory::UserDirectory};
+use millrace_domain::accounts::Requester;
+use millrace_search::{Search, user_directory::DirectoryError};
 use ruma::api::client::user_directory::search_users::{self, v3::User};
 
 use super::{
@@ -19,15 +20,14 @@ pub(crate) fn routes() -> Router<App> {
 /// `POST /_matrix/client/v3/user_directory/search`
 #[tracing::instrument(name = "client.user_directory.search", skip_all)]
 async fn search(
-    State(directory): State<Arc<UserDirectory>>,
+    State(directory): State<Arc<Search>>,
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<search_users::v3::Request>,
 ) -> Result<Matrix<search_users::v3::Response>, ApiError> {
     limits.check(EndpointClass::Search, &requester.user)?;
     let limit = usize::try_from(request.limit).unwrap_or(usize::MAX);
-    let results = directory.search(&requester.user, &request.search_term, limit).await;
-    let results = results.map_err(ApiError::internal)?;
+    let results = directory.users(&requester.user, &request.search_term, limit).await?;
     let users = results.found.into_iter().map(|found| {
         let mut user = User::new(found.user);
         user.display_name = found.display_name;
@@ -35,4 +35,16 @@ async fn search(
         user
     });
     Ok(Matrix(search_users::v3::Response::new(users.collect(), results.limited)))
+}
+
+impl From<DirectoryError> for ApiError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::Term(error) => Self::invalid_param(error),
+            DirectoryError::Index(_)
+            | DirectoryError::Store(_)
+            | DirectoryError::Read(_)
+            | DirectoryError::Room(_) => Self::internal(error),
+        }
+    }
 }

@@ -10,6 +10,7 @@ use ruma::{MilliSecondsSinceUnixEpoch, UserId};
 use super::{
     error::ApiError,
     limits::{EndpointClass, RateLimiter},
+    requester::is_unlimited,
 };
 use crate::app::App;
 
@@ -17,11 +18,16 @@ use crate::app::App;
 pub(crate) struct UserLimits {
     limiter: Arc<RateLimiter>,
     now: MilliSecondsSinceUnixEpoch,
+    /// An application service asks whose requests are not counted.
+    unlimited: bool,
 }
 
 impl UserLimits {
     /// Takes one token of `user`.
     pub fn check(&self, class: EndpointClass, user: &UserId) -> Result<(), ApiError> {
+        if self.unlimited {
+            return Ok(());
+        }
         self.limiter.check(class, user.as_str(), self.now)
     }
 }
@@ -29,7 +35,8 @@ impl UserLimits {
 impl FromRequestParts<App> for UserLimits {
     type Rejection = Infallible;
 
-    async fn from_request_parts(_: &mut request::Parts, app: &App) -> Result<Self, Infallible> {
-        Ok(Self { limiter: Arc::from_ref(app), now: Env::from_ref(app).now() })
+    async fn from_request_parts(parts: &mut request::Parts, app: &App) -> Result<Self, Infallible> {
+        let (now, unlimited) = (Env::from_ref(app).now(), is_unlimited(parts, app));
+        Ok(Self { limiter: Arc::from_ref(app), now, unlimited })
     }
 }

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use crate::config;
+use millrace_appservices::{LoadError, registration::load_files};
+
+use crate::{
+    config,
+    mail::{MailSetupError, Messages},
+};
 
 /// Why a configuration is not good.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +15,12 @@ pub enum CheckError {
     /// It cannot be used.
     #[error(transparent)]
     Config(#[from] config::ConfigError),
+    /// A file that mails need cannot be used.
+    #[error(transparent)]
+    Mail(#[from] MailSetupError),
+    /// A registration of an application service cannot be used.
+    #[error(transparent)]
+    Registration(#[from] LoadError),
     /// It has keys that mean nothing, a line for each.
     #[error("{0}")]
     Unknown(String),
@@ -24,6 +35,11 @@ pub fn run(file: &Path) -> Result<String, CheckError> {
     if !unknown.is_empty() {
         let lines: Vec<String> = unknown.iter().map(ToString::to_string).collect();
         return Err(CheckError::Unknown(lines.join("\n")));
+    }
+    Messages::open(&config)?;
+    if let Some(name) = config.server.name() {
+        let section = &config.appservices;
+        load_files(&section.appservice_files, section.appservice_dir.as_deref(), &name)?;
     }
     let addresses: Vec<String> =
         config.server.listen_on().map(|address| address.to_string()).collect();

@@ -107,7 +107,7 @@ fn proof(secret: &str, nonce: &str, user: &NewUser) -> String {
 }
 
 /// Where to connect to for what listens on all addresses.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),

@@ -11,7 +11,8 @@ use tokio::{
 use crate::{
     app::{self, App},
     client_api::router,
-    config, departures,
+    config,
+    departures::Departures,
     serve::{self, BindError, Port},
     shutdown,
     tls::Tls,
@@ -55,7 +56,7 @@ pub async fn run(file: &Path) -> Result<(), ServeError> {
     let (trigger, shutdown) = shutdown::channel();
     let app = App::start(&config, shutdown.clone()).await?;
     stop_on_signal(trigger)?;
-    tokio::spawn(departures::resume(FromRef::from_ref(&app), FromRef::from_ref(&app)));
+    tokio::spawn(Departures::from_ref(&app).resume());
     let server_name = &config.server.server_name;
     for address in listeners.iter().flat_map(TcpListener::local_addr) {
         tracing::info!(server_name, "listening on http://{address}");

@@ -15,6 +15,8 @@ pub struct Database {
     pub database_path: PathBuf,
     /// Size of the cache of uncompressed blocks, in MiB.
     pub rocksdb_cache_mib: u32,
+    /// The folder that holds the search index; unset, `search` in that of the database.
+    pub search_index_path: Option<PathBuf>,
 }
 
 /// A storage engine.
@@ -31,11 +33,18 @@ impl Default for Database {
             database_backend: Backend::RocksDb,
             database_path: PathBuf::from("./data"),
             rocksdb_cache_mib: 64,
+            search_index_path: None,
         }
     }
 }
 
 impl Database {
+    /// The folder that holds the search index.
+    #[must_use]
+    pub fn search_index(&self) -> PathBuf {
+        self.search_index_path.clone().unwrap_or_else(|| self.database_path.join("search"))
+    }
+
     pub(super) fn validate(&self, problems: &mut Problems) {
         let path_set = !self.database_path.as_os_str().is_empty();
         problems.require(path_set, "database_path", "must name a folder");

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use millrace_domain::keys::Names;
 use millrace_federation::addresses::{AddressPolicy, AddressRange};
 use ruma::{MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, serde::Base64};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,8 @@ pub struct Federation {
     pub allow_outgoing_read_receipts: bool,
     /// Whether they are told that the user types.
     pub allow_outgoing_typing: bool,
+    /// Whether other servers are told the names that users give their devices.
+    pub allow_device_name_federation: bool,
     /// Transactions sent at once, each to another server that answered the last one.
     pub federation_sends_at_once: usize,
     /// Transactions sent at once to servers that did not answer the last one, or got none yet.
@@ -98,6 +101,7 @@ impl Default for Federation {
             old_signing_keys: Vec::new(),
             allow_outgoing_read_receipts: true,
             allow_outgoing_typing: true,
+            allow_device_name_federation: false,
             federation_sends_at_once: 256,
             federation_tries_at_once: 64,
         }
@@ -116,6 +120,12 @@ impl Federation {
             refused: ranges(&self.ip_range_blacklist),
             allowed: ranges(&self.ip_range_whitelist),
         }
+    }
+
+    /// Whether other servers are told the names of devices.
+    #[must_use]
+    pub fn device_names(&self) -> Names {
+        if self.allow_device_name_federation { Names::Shown } else { Names::Hidden }
     }
 
     /// The files of certificate and key, where other servers are served on a port of their own.

@@ -15,16 +15,18 @@ use figment::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Problems, accounts::Accounts, database::Database, federation::Federation, inbound::Inbound,
-    limits::Limits, log::Log, password_hash::PasswordHash, presence::Presence,
-    rate_limits::RateLimits, registration::Registration, rooms::Rooms, server::Server,
+    Problems, accounts::Accounts, appservices::AppServices, database::Database, email::Email,
+    federation::Federation, inbound::Inbound, limits::Limits, log::Log, media::Media,
+    password_hash::PasswordHash, presence::Presence, push::Push, rate_limits::RateLimits,
+    registration::Registration, retention::Retention, rooms::Rooms, server::Server,
+    server_notices::ServerNotices, sso::Sso, threepids::Threepids, voip::Voip,
     well_known::WellKnown,
 };
 
 /// The prefix of environment variables; a table and its key are joined by two underscores.
 const ENV_PREFIX: &str = "MILLRACE_";
 /// Variables with our prefix that are arguments of programs, not options.
-const ENV_ARGUMENTS: [&str; 2] = ["config", "bin"];
+const ENV_ARGUMENTS: [&str; 3] = ["config", "bin", "access_token"];
 
 /// Everything that can be configured, by section.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,16 +39,34 @@ pub struct Config {
     pub registration: Registration,
     /// Lifetimes of tokens.
     pub accounts: Accounts,
+    /// Addresses of users, and identity servers.
+    pub threepids: Threepids,
+    /// Table `email`.
+    pub email: Email,
+    /// Single sign-on and captchas.
+    pub sso: Sso,
     /// Table `password_hash`.
     pub password_hash: PasswordHash,
     /// Rooms and their directory.
     pub rooms: Rooms,
     /// Who sees who is online.
     pub presence: Presence,
+    /// Table `push`.
+    pub push: Push,
+    /// Table `retention`.
+    pub retention: Retention,
+    /// Table `server_notices`.
+    pub server_notices: ServerNotices,
+    /// Where calls find a TURN server.
+    pub voip: Voip,
+    /// Bridges and bots.
+    pub appservices: AppServices,
     /// Other servers.
     pub federation: Federation,
     /// Table `inbound`.
     pub inbound: Inbound,
+    /// Table `media`.
+    pub media: Media,
     /// Sizes.
     pub limits: Limits,
     /// Table `rate_limits`.
@@ -146,11 +166,20 @@ impl Config {
             database: section(source, None)?,
             registration: section(source, None)?,
             accounts: section(source, None)?,
+            threepids: section(source, None)?,
+            email: section(source, Some("email"))?,
+            sso: section(source, None)?,
             password_hash: section(source, Some("password_hash"))?,
             rooms: section(source, None)?,
             presence: section(source, None)?,
+            push: section(source, Some("push"))?,
+            retention: section(source, Some("retention"))?,
+            server_notices: section(source, Some("server_notices"))?,
+            voip: section(source, None)?,
+            appservices: section(source, None)?,
             federation: section(source, None)?,
             inbound: section(source, Some("inbound"))?,
+            media: section(source, Some("media"))?,
             limits: section(source, None)?,
             rate_limits: section(source, Some("rate_limits"))?,
             well_known: section(source, Some("well_known"))?,
@@ -165,11 +194,20 @@ impl Config {
             database,
             registration,
             accounts,
+            threepids,
+            email,
+            sso,
             password_hash,
             rooms,
             presence,
+            push,
+            retention,
+            server_notices,
+            voip,
+            appservices,
             federation,
             inbound,
+            media,
             limits,
             rate_limits,
             well_known,
@@ -179,15 +217,32 @@ impl Config {
             .merge(Serialized::defaults(database))
             .merge(Serialized::defaults(registration))
             .merge(Serialized::defaults(accounts))
+            .merge(Serialized::defaults(threepids))
+            .merge(Serialized::default("email", email))
+            .merge(Serialized::defaults(sso))
             .merge(Serialized::default("password_hash", password_hash))
             .merge(Serialized::defaults(rooms))
             .merge(Serialized::defaults(presence))
+            .merge(Serialized::default("push", push))
+            .merge(Serialized::default("retention", retention))
+            .merge(Serialized::default("server_notices", server_notices))
+            .merge(Serialized::defaults(voip))
+            .merge(Serialized::defaults(appservices))
             .merge(Serialized::defaults(federation))
             .merge(Serialized::default("inbound", inbound))
+            .merge(Serialized::default("media", media))
             .merge(Serialized::defaults(limits))
             .merge(Serialized::default("rate_limits", rate_limits))
             .merge(Serialized::default("well_known", well_known))
             .merge(Serialized::defaults(log))
+    }
+
+    /// The address at which people reach this server, without a slash at its end.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        let usual = || format!("https://{}", self.server.server_name);
+        let url = self.well_known.client.clone().unwrap_or_else(usual);
+        url.trim_end_matches('/').to_owned()
     }
 
     /// Every pair of address and port to serve other servers on.
@@ -207,9 +262,18 @@ impl Config {
         self.database.validate(&mut problems);
         self.registration.validate(&mut problems);
         self.accounts.validate(&mut problems);
+        self.threepids.validate(&mut problems, self.email.smtp_host.is_some());
+        self.email.validate(&mut problems, self.well_known.client.as_deref());
+        self.sso.validate(&mut problems, self.well_known.client.as_deref());
         self.password_hash.validate(&mut problems);
         self.rooms.validate(&mut problems);
+        self.push.validate(&mut problems);
+        self.retention.validate(&mut problems);
+        self.server_notices.validate(&mut problems);
+        self.voip.validate(&mut problems);
+        self.appservices.validate(&mut problems);
         self.inbound.validate(&mut problems);
+        self.media.validate(&mut problems);
         self.federation.validate(&mut problems);
         self.limits.validate(&mut problems);
         self.rate_limits.validate(&mut problems);

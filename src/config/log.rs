@@ -26,7 +26,8 @@ pub enum Format {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { log: "info".to_owned(), log_format: Format::Text }
+        // Why the rules allow an event is worth no line for each event.
+        Self { log: "info,ruma_state_res=warn".to_owned(), log_format: Format::Text }
     }
 }
 

@@ -3,20 +3,30 @@
 //! Each consumer gets the plain values of its section, never the whole [`Config`].
 
 pub mod accounts;
+pub mod appservices;
 pub mod database;
+pub mod email;
 pub mod federation;
 pub mod inbound;
 pub mod limits;
 mod load;
 pub mod log;
+pub mod media;
+pub mod media_bucket;
 pub mod password_hash;
 pub mod presence;
+pub mod push;
 pub mod rate_limits;
 pub mod registration;
+pub mod retention;
 pub mod rooms;
 pub mod server;
+pub mod server_notices;
+pub mod sso;
 #[cfg(test)]
 mod tests;
+pub mod threepids;
+pub mod voip;
 pub mod well_known;
 
 pub use self::load::{Config, ConfigError, Loaded, UnknownKey, load, parse};

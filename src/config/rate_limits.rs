@@ -13,6 +13,8 @@ pub struct RateLimits {
     pub login: Rate,
     /// Registering, by address.
     pub registration: Rate,
+    /// Mails and text messages that ask for a proof, by address of the client and of the recipient.
+    pub threepid_validation: Rate,
     /// Messages, state and redactions, by user.
     pub message: Rate,
     /// Joining and knocking, by user.
@@ -45,6 +47,7 @@ impl Default for RateLimits {
             enabled: true,
             login: rate(0.2, 20),
             registration: rate(0.2, 10),
+            threepid_validation: rate(0.003, 5),
             message: rate(10.0, 100),
             join: rate(1.0, 20),
             invite: rate(1.0, 50),
@@ -61,6 +64,7 @@ impl RateLimits {
         let classes = [
             ("login", self.login),
             ("registration", self.registration),
+            ("threepid_validation", self.threepid_validation),
             ("message", self.message),
             ("join", self.join),
             ("invite", self.invite),

@@ -17,6 +17,8 @@ pub struct Registration {
     pub allow_guest_registration: bool,
     /// Documents that a user must agree to before registering.
     pub terms: Vec<Policy>,
+    /// Whether users who have not agreed to their present versions do nothing that others see.
+    pub require_consent: bool,
 }
 
 /// A document that users agree to (`m.login.terms`).
@@ -49,6 +51,8 @@ impl Registration {
             let empty = secret.as_ref().is_some_and(String::is_empty);
             problems.require(!empty, key, "must not be empty; remove the line to have none");
         }
+        let some = !self.require_consent || !self.terms.is_empty();
+        problems.require(some, "require_consent", "needs terms, which are empty");
         for policy in &self.terms {
             let is_url = policy.url.starts_with("https://") || policy.url.starts_with("http://");
             problems.require(is_url, "terms.url", "must start with https:// or http://");

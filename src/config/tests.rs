@@ -32,7 +32,9 @@ fn sample_with_everything() -> String {
     let lines: Vec<String> = SAMPLE
         .lines()
         // Shown again, with an entry.
-        .filter(|line| !matches!(*line, "terms = []" | "old_signing_keys = []"))
+        .filter(|line| {
+            !matches!(*line, "terms = []" | "old_signing_keys = []" | "sso_providers = []")
+        })
         .map(|line| shown(line).unwrap_or_else(|| line.to_owned()))
         .collect();
     lines.join("\n")
@@ -146,10 +148,28 @@ fn every_bad_value_is_named_by_its_key() {
         ("registration_token", "server_name = 'a'\nregistration_token = ''"),
         ("login_token_lifetime_s", "server_name = 'a'\nlogin_token_lifetime_s = 0"),
         ("well_known.client", "server_name = 'a'\n[well_known]\nclient = 'a.example'"),
+        (
+            "well_known.policy_server_key",
+            "server_name = 'a'\n[well_known]\npolicy_server_key = 'AAAA'",
+        ),
         ("rate_limits.join", "server_name = 'a'\n[rate_limits.join]\nper_second = 0.0"),
         ("password_hash.iterations", "server_name = 'a'\n[password_hash]\niterations = 0"),
         ("limits.json_depth_max", "server_name = 'a'\n[limits]\njson_depth_max = 1000"),
         ("log", "server_name = 'a'\nlog = 'a=b=c'"),
+        (
+            "sso_providers[0].id",
+            "server_name = 'a'\nwell_known.client = 'https://a'\nsso_providers = [{ id = 'a b', name = 'A', issuer = 'https://a', client_id = 'x' }]",
+        ),
+        (
+            "well_known.client",
+            "server_name = 'a'\nsso_providers = [{ id = 'a', name = 'A', issuer = 'https://a', client_id = 'x' }]",
+        ),
+        ("recaptcha_private_key", "server_name = 'a'\nrecaptcha_public_key = 'a'"),
+        ("well_known.client", "server_name = 'a'\n[email]\nsmtp_host = 'm'\nfrom = 'a@b.c'"),
+        ("email.from", "server_name = 'a'\nwell_known.client = 'https://a'\nemail.smtp_host = 'm'"),
+        ("email.smtp_password", "server_name = 'a'\n[email]\nsmtp_user = 'm'"),
+        ("registrations_require_3pid", "server_name = 'a'\nregistrations_require_3pid = ['email']"),
+        ("msisdn_validation_url", "server_name = 'a'\nmsisdn_validation_url = 'id.example'"),
     ];
     for (key, text) in cases {
         let message = refusal(text);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State};
+use millrace_appservices::AppServices;
 use millrace_domain::rooms::directory::{self, Page, Query};
 use millrace_federation::{Federation, directory::resolve_alias};
 use ruma::{
@@ -15,13 +16,16 @@ use ruma::{
         },
         query::get_room_information::v1 as get_room_information,
     },
-    directory::{PublicRoomsChunk, RoomNetwork},
+    directory::PublicRoomsChunk,
 };
 
 use super::authenticate::Signed;
 use crate::{
     app::{App, RoomsPart},
-    client_api::{create_room::RoomPolicy, error::ApiError, extract::Matrix, router::MatrixRouter},
+    client_api::{
+        create_room::RoomPolicy, error::ApiError, extract::Matrix, room_directory::network,
+        router::MatrixRouter,
+    },
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -31,7 +35,7 @@ pub(super) fn routes() -> Router<App> {
 /// `GET /_matrix/federation/v1/query/directory`
 #[tracing::instrument(name = "federation.directory.resolve", skip_all, fields(origin = %signed.origin))]
 async fn resolve(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     signed: Signed<get_room_information::Request>,
 ) -> Result<Matrix<get_room_information::Response>, ApiError> {
     let alias = signed.request.room_alias;
@@ -39,6 +43,7 @@ async fn resolve(
     if alias.server_name() != federation.env.identity.name {
         return Err(unknown());
     }
+    services.ask_for_alias(&alias).await.map_err(ApiError::internal)?;
     let found = resolve_alias(&federation, &alias).await?.ok_or_else(unknown)?;
     Ok(Matrix(get_room_information::Response::new(found.room, found.servers)))
 }
@@ -51,8 +56,9 @@ async fn list(
     signed: Signed<get_public_rooms::Request>,
 ) -> Result<Matrix<get_public_rooms::Response>, ApiError> {
     let request = signed.request;
-    let query = Query { limit: limit(request.limit), since: request.since, ..Query::default() };
-    let page = page(&rooms, &policy, &request.room_network, &query).await?;
+    let (limit, network) = (limit(request.limit), network(request.room_network));
+    let query = Query { limit, since: request.since, network, ..Query::default() };
+    let page = page(&rooms, &policy, &query).await?;
     let mut response = get_public_rooms::Response::new();
     response.total_room_count_estimate = UInt::try_from(page.total).ok();
     (response.next_batch, response.prev_batch) = (page.next, page.prev);
@@ -70,8 +76,9 @@ async fn search(
     let request = signed.request;
     let term = request.filter.generic_search_term.filter(|term| !term.is_empty());
     let room_types = request.filter.room_types;
-    let query = Query { limit: limit(request.limit), since: request.since, term, room_types };
-    let page = page(&rooms, &policy, &request.room_network, &query).await?;
+    let (limit, network) = (limit(request.limit), network(request.room_network));
+    let query = Query { limit, since: request.since, term, room_types, network };
+    let page = page(&rooms, &policy, &query).await?;
     let mut response = search_public_rooms::Response::new();
     response.total_room_count_estimate = UInt::try_from(page.total).ok();
     (response.next_batch, response.prev_batch) = (page.next, page.prev);
@@ -79,18 +86,9 @@ async fn search(
     Ok(Matrix(response))
 }
 
-async fn page(
-    rooms: &RoomsPart,
-    policy: &RoomPolicy,
-    network: &RoomNetwork,
-    query: &Query,
-) -> Result<Page, ApiError> {
+async fn page(rooms: &RoomsPart, policy: &RoomPolicy, query: &Query) -> Result<Page, ApiError> {
     if !policy.directory_for_servers {
         return Err(ApiError::forbidden("This server does not show its directory to others"));
-    }
-    if matches!(network, RoomNetwork::ThirdParty(_)) {
-        // No bridge has rooms here.
-        return Ok(Page { rooms: Vec::new(), next: None, prev: None, total: 0 });
     }
     Ok(directory::list(rooms, query).await?)
 }

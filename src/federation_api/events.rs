@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State};
+use axum::{Router, body::Body, extract::State, response::Response};
 use millrace_domain::rooms::{ServerView, graph};
-use millrace_federation::inbound::Inbound;
+use millrace_federation::{
+    inbound::Inbound,
+    large_answer::{Form, LargeAnswer},
+};
 use ruma::api::federation::{
     authorization::get_event_authorization::v1 as get_event_auth,
     event::{get_event::v1 as get_event, get_event_by_timestamp::v1 as get_event_by_timestamp},
@@ -13,8 +16,7 @@ use ruma::api::federation::{
 
 use super::{
     authenticate::Signed,
-    room::{self, unreadable},
-    state::texts,
+    room::{self, streamed, unreadable},
 };
 use crate::{
     app::{App, RoomsPart},
@@ -49,13 +51,15 @@ async fn event(
 async fn event_auth(
     State(rooms): State<RoomsPart>,
     signed: Signed<get_event_auth::Request>,
-) -> Result<Matrix<get_event_auth::Response>, ApiError> {
+) -> Result<Response, ApiError> {
     let get_event_auth::Request { room_id, event_id, .. } = signed.request;
     let snapshot = rooms.env.store.snapshot();
     let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
     let chain = graph::auth_chain_of(&view, &event_id).await.map_err(unreadable)?;
     let chain = chain.ok_or_else(|| ApiError::not_found("There is no such event"))?;
-    Ok(Matrix(get_event_auth::Response::new(texts(&view, &chain).await?)))
+    let answer = LargeAnswer::about(&rooms, &room_id, &view.head.version, Form::Whole);
+    let answer = answer.text(r#"{"auth_chain":["#).events(chain).text("]}");
+    Ok(streamed(Body::from_stream(answer.body())))
 }
 
 /// `GET /_matrix/federation/v1/timestamp_to_event/{roomId}`

@@ -1,20 +1,18 @@
 //! Joins, knocks and leavings of other servers' users, and invitations of ours (spec: Server-Server
 //! API, Joining Rooms to Leaving Rooms).
 
-use axum::{
-    Json, Router,
-    body::Body,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use std::sync::Arc;
+
+use axum::{Json, Router, body::Body, extract::State, response::Response};
 use futures::StreamExt;
-use http::header;
+use millrace_appservices::AppServices;
 use millrace_domain::rooms::template::{Intent, Template};
 use millrace_federation::{
     Federation,
+    large_answer::LargeAnswer,
     membership::{
         serve_invite,
-        serve_join::{self, JoinAnswer, Members, TemplateRequest},
+        serve_join::{self, Members, TemplateRequest},
         serve_knock,
         submit::{self, Submission},
     },
@@ -30,6 +28,7 @@ use serde_json::{json, value::RawValue};
 use super::{
     authenticate::Signed,
     requests::{Invite, InviteV1, Version1},
+    room::streamed,
 };
 use crate::{
     app::App,
@@ -99,15 +98,11 @@ async fn joined(
     federation: &Federation,
     origin: &ruma::ServerName,
     request: &send_join::Request,
-) -> Result<JoinAnswer, ApiError> {
+) -> Result<LargeAnswer, ApiError> {
     let send_join::Request { room_id, event_id, pdu, omit_members, .. } = request;
     let submission = Submission { origin, room: room_id, event_id, pdu };
     let members = if *omit_members { Members::Omitted } else { Members::All };
     Ok(serve_join::send_join(federation, &submission, members).await?)
-}
-
-fn streamed(body: Body) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// `GET /_matrix/federation/v1/make_leave/{roomId}/{userId}`
@@ -189,30 +184,33 @@ async fn knock(
 /// `PUT /_matrix/federation/v2/invite/{roomId}/{eventId}`
 #[tracing::instrument(name = "federation.invites.take", skip_all, fields(origin = %signed.origin))]
 async fn invite(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     signed: Signed<Invite>,
 ) -> Result<Matrix<create_invite::v2::Response>, ApiError> {
-    let event = invited(&federation, &signed.origin, signed.request).await?;
+    let event = invited((&federation, &*services), &signed.origin, signed.request).await?;
     Ok(Matrix(create_invite::v2::Response::new(event)))
 }
 
 /// `PUT /_matrix/federation/v1/invite/{roomId}/{eventId}`
 #[tracing::instrument(name = "federation.invites.take_v1", skip_all, fields(origin = %signed.origin))]
 async fn invite_v1(
-    State(federation): State<Federation>,
+    (State(federation), State(services)): (State<Federation>, State<Arc<AppServices>>),
     signed: Signed<InviteV1>,
 ) -> Result<Matrix<create_invite::v1::Response>, ApiError> {
-    let event = invited(&federation, &signed.origin, signed.request.0).await?;
+    let event = invited((&federation, &*services), &signed.origin, signed.request.0).await?;
     Ok(Matrix(create_invite::v1::Response::new(event)))
 }
 
 async fn invited(
-    federation: &Federation,
+    (federation, services): (&Federation, &AppServices),
     origin: &ruma::ServerName,
     request: Invite,
 ) -> Result<Box<RawValue>, ApiError> {
     let Invite { room_id, event_id, version, event, shown } = request;
     let submission = Submission { origin, room: &room_id, event_id: &event_id, pdu: &event };
+    if let Some(invited) = serve_invite::whom(&event) {
+        services.ask_for_user(&invited).await.map_err(ApiError::internal)?;
+    }
     let signed = serve_invite::invited(federation, &submission, version, shown).await?;
     signed.to_raw().map_err(ApiError::internal)
 }

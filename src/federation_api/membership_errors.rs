@@ -1,5 +1,6 @@
 //! What other servers are told when a join, a knock, a leaving or an invitation is not taken.
 
+use http::StatusCode;
 use millrace_domain::rooms::{RelayError, membership::MembershipError, receive::ReceiveError};
 use millrace_federation::membership::{
     serve_invite::InviteRefusal, serve_join::TemplateRefusal, submit::SubmitError,
@@ -40,7 +41,7 @@ fn membership(error: MembershipError) -> ApiError {
 impl From<SubmitError> for ApiError {
     fn from(error: SubmitError) -> Self {
         match error {
-            SubmitError::UnknownRoom(_) => Self::not_found(error),
+            SubmitError::UnknownRoom(_) | SubmitError::Partial(_) => Self::not_found(error),
             SubmitError::Excluded | SubmitError::NotAllowed => Self::forbidden(error),
             SubmitError::Json(_) => Self::bad_json(error),
             SubmitError::Field(_) | SubmitError::Check(_) => Self::invalid_param(error),
@@ -77,6 +78,9 @@ impl From<InviteRefusal> for ApiError {
                 Self::invalid_param(error)
             }
             InviteRefusal::NoUser(_) => Self::not_found(error),
+            InviteRefusal::Blocked(_) => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::InviteBlocked, error)
+            }
             InviteRefusal::Excluded => Self::forbidden(error),
             InviteRefusal::Sign(_)
             | InviteRefusal::Invalid(_)

@@ -6,6 +6,7 @@ mod backfill;
 mod directory;
 mod events;
 mod keys;
+mod media;
 mod membership;
 mod membership_errors;
 mod openid;
@@ -14,7 +15,9 @@ mod requests;
 mod room;
 mod spaces;
 mod state;
+mod third_party_invites;
 mod transactions;
+mod user_keys;
 mod version;
 
 use axum::Router;
@@ -28,11 +31,14 @@ pub fn routes() -> Router<App> {
         .merge(directory::routes())
         .merge(events::routes())
         .merge(keys::routes())
+        .merge(media::routes())
         .merge(membership::routes())
         .merge(openid::routes())
         .merge(profiles::routes())
         .merge(spaces::routes())
         .merge(state::routes())
+        .merge(third_party_invites::routes())
         .merge(transactions::routes())
+        .merge(user_keys::routes())
         .merge(version::routes())
 }

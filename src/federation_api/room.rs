@@ -1,5 +1,10 @@
 //! Rooms as other servers ask about them.
 
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::header;
 use millrace_domain::rooms::{ReadError, Rooms, ServerView, server_acl};
 use millrace_store::Snapshot;
 use ruma::{RoomId, ServerName};
@@ -32,4 +37,9 @@ pub(super) fn unreadable(error: ReadError) -> ApiError {
 /// Text that is known to be JSON, as part of an answer.
 pub(super) fn raw(json: &str) -> Result<Box<RawValue>, ApiError> {
     RawValue::from_string(json.to_owned()).map_err(ApiError::internal)
+}
+
+/// An answer that is written in pieces.
+pub(super) fn streamed(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

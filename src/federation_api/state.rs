@@ -2,27 +2,29 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State};
+use axum::{Router, body::Body, extract::State, response::Response};
 use millrace_domain::rooms::{
     ServerView,
     graph::{self, StateAt},
 };
-use millrace_federation::inbound::Inbound;
+use millrace_federation::{
+    inbound::Inbound,
+    large_answer::{Form, LargeAnswer},
+};
 use ruma::{
-    EventId, OwnedEventId,
+    EventId, RoomId, ServerName,
     api::federation::event::{
         get_room_state::v1 as get_state, get_room_state_ids::v1 as get_state_ids,
     },
 };
-use serde_json::value::RawValue;
 
 use super::{
     authenticate::Signed,
-    room::{self, unreadable},
+    room::{self, streamed, unreadable},
 };
 use crate::{
     app::{App, RoomsPart},
-    client_api::{error::ApiError, extract::Matrix, router::MatrixRouter},
+    client_api::{error::ApiError, router::MatrixRouter},
 };
 
 pub(super) fn routes() -> Router<App> {
@@ -35,14 +37,10 @@ async fn state(
     State(rooms): State<RoomsPart>,
     State(inbound): State<Arc<Inbound>>,
     signed: Signed<get_state::Request>,
-) -> Result<Matrix<get_state::Response>, ApiError> {
-    let get_state::Request { room_id, event_id, .. } = signed.request;
+) -> Result<Response, ApiError> {
+    let get_state::Request { room_id, event_id, .. } = &signed.request;
     let _turn = inbound.turn_for_large_answer().await;
-    let snapshot = rooms.env.store.snapshot();
-    let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
-    let at = before(&view, &event_id).await?;
-    let (auth_chain, pdus) = (texts(&view, &at.auth_chain).await?, texts(&view, &at.state).await?);
-    Ok(Matrix(get_state::Response::new(auth_chain, pdus)))
+    tell(&rooms, &signed.origin, (room_id, event_id), Form::Whole).await
 }
 
 /// `GET /_matrix/federation/v1/state_ids/{roomId}`
@@ -51,31 +49,39 @@ async fn state_ids(
     State(rooms): State<RoomsPart>,
     State(inbound): State<Arc<Inbound>>,
     signed: Signed<get_state_ids::Request>,
-) -> Result<Matrix<get_state_ids::Response>, ApiError> {
-    let get_state_ids::Request { room_id, event_id, .. } = signed.request;
+) -> Result<Response, ApiError> {
+    let get_state_ids::Request { room_id, event_id, .. } = &signed.request;
     let _turn = inbound.turn_for_large_answer().await;
+    tell(&rooms, &signed.origin, (room_id, event_id), Form::Ids).await
+}
+
+/// The state before an event. Its events are told whole, as states mean nothing without them.
+async fn tell(
+    rooms: &RoomsPart,
+    origin: &ServerName,
+    (room, event): (&RoomId, &EventId),
+    form: Form,
+) -> Result<Response, ApiError> {
     let snapshot = rooms.env.store.snapshot();
-    let view = room::open(&rooms, &snapshot, &room_id, &signed.origin).await?;
-    let at = before(&view, &event_id).await?;
-    let (auth_chain, state) = (ids(&view, &at.auth_chain).await?, ids(&view, &at.state).await?);
-    Ok(Matrix(get_state_ids::Response::new(auth_chain, state)))
+    let view = room::open(rooms, &snapshot, room, origin).await?;
+    let StateAt { state, auth_chain } = before(&view, event).await?;
+    let (chain_field, state_field) = match form {
+        Form::Whole => (r#"{"auth_chain":["#, r#"],"pdus":["#),
+        Form::Ids => (r#"{"auth_chain_ids":["#, r#"],"pdu_ids":["#),
+    };
+    let answer = LargeAnswer::about(rooms, room, &view.head.version, form)
+        .text(chain_field)
+        .events(auth_chain)
+        .text(state_field)
+        .events(state)
+        .text("]}");
+    Ok(streamed(Body::from_stream(answer.body())))
 }
 
 async fn before(view: &ServerView<'_>, event: &EventId) -> Result<StateAt, ApiError> {
+    if view.head.partial.is_some() {
+        return Err(ApiError::forbidden("This server is still joining the room itself"));
+    }
     let at = graph::state_before(view, event).await.map_err(unreadable)?;
     at.ok_or_else(|| ApiError::not_found("The state before this event is not known here"))
-}
-
-async fn ids(view: &ServerView<'_>, numbers: &[u64]) -> Result<Vec<OwnedEventId>, ApiError> {
-    let found = view.load(numbers).await.map_err(unreadable)?;
-    Ok(found.into_iter().map(|(event, _)| event.pdu.event_id.clone()).collect())
-}
-
-/// Events as parts of states: these are told whole, as the states mean nothing without them.
-pub(super) async fn texts(
-    view: &ServerView<'_>,
-    numbers: &[u64],
-) -> Result<Vec<Box<RawValue>>, ApiError> {
-    let found = view.load(numbers).await.map_err(unreadable)?;
-    found.iter().map(|(event, _)| room::raw(event.pdu.json())).collect()
 }

@@ -31,7 +31,7 @@ const GROUP_MAX: usize = 256;
 /// remembered runs again.
 const REMEMBERED_MAX: usize = 1 << 18;
 /// Commit log rows older than so many commits are deleted as new ones are written.
-const LOG_KEPT: u64 = 10_000;
+pub(crate) const LOG_KEPT: u64 = 10_000;
 
 /// A transaction on its way to the committer.
 pub(crate) struct Request {
@@ -176,7 +176,13 @@ impl Applier {
             batch.push(Write { family, key, value: write.value });
         }
         let mut log = Vec::new();
-        let mut touched = Vec::with_capacity(changes.len());
+        let mut touched = Vec::with_capacity(changes.len() + submission.touched.len());
+        for partition in submission.touched {
+            if !changes.contains_key(&*partition.0) {
+                touched.push(partition.id());
+                tables::list_partition(&mut log, &partition.0);
+            }
+        }
         for (partition, rows) in changes {
             touched.push(PartitionId::of_bytes(&partition));
             tables::list_partition(&mut log, &partition);

@@ -60,14 +60,14 @@ pub enum Error {
         /// The limit in force.
         limit_ms: u64,
     },
-    /// The stored format is newer than this program, or unknown to it.
+    /// The stored format is another than this program reads.
     #[error(
-        "the database has format {found}, this program knows formats up to {known}: start the version of Millrace that wrote it"
+        "the database has format {found}, this program reads format {known}: start the version of Millrace that wrote it, or begin anew with another database_path"
     )]
     Format {
         /// What the database says.
         found: u32,
-        /// The newest format this program can read.
+        /// The format that this program reads.
         known: u32,
     },
     /// The database belongs to another server name.

@@ -1,6 +1,7 @@
 //! The store's handle: opening, transactions, snapshots, news.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, OnceLock, mpsc},
     thread::JoinHandle,
 };
@@ -14,17 +15,19 @@ use tokio::sync::{RwLock, oneshot, watch};
 use crate::{
     Error, Result,
     changes::{Newest, News, Watch, Watchers},
-    committer::{Applier, Core, Outcome, Point, Request, Syncer},
+    committer::{Applier, Core, LOG_KEPT, Outcome, Point, Request, Syncer},
     engine::{Engine, RawScan},
-    key::KeyRef,
-    read::{Read, Snapshot, prefix_end},
-    table::{Family, Node, Partition, PartitionId, PartitionKey},
+    key::{KeyPart, KeyRef},
+    read::{Read, Scan, Snapshot, prefix_end},
+    table::{Family, Node, Partition, PartitionId, PartitionKey, Table},
     tables,
     transaction::{Limits, Submission, Tx},
+    value::Value,
 };
 
-/// The format this program writes. Raise it with a migration step in `open`.
-pub const FORMAT: u32 = 1;
+/// The format this program reads and writes. Raise it with a migration step in `open`, once there are
+/// databases that somebody depends on. 2: every event has its row in `EVENT_ROOMS`.
+pub const FORMAT: u32 = 2;
 
 /// A transaction that lost so often runs alone the next time.
 const LOSSES_MAX: u32 = 3;
@@ -243,6 +246,12 @@ impl Store {
         &self.shared.core.watchers
     }
 
+    /// Tells the seq of the newest durable commit, to followers of all that is written.
+    #[must_use]
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.shared.core.durable_seq.subscribe()
+    }
+
     /// A new event number, never given before, also not before a restart.
     ///
     /// # Errors
@@ -291,6 +300,67 @@ impl Snapshot {
         }
         changes.truncate(limit);
         Ok(changes)
+    }
+}
+
+impl Snapshot {
+    /// The partitions that have news after `since`, each once; `None` where the log of commits no
+    /// longer reaches back so far, so that whoever follows has to look at all partitions.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn touched(&self, since: &View) -> Result<Option<BTreeSet<PartitionKey>>> {
+        let mut touched = BTreeSet::new();
+        for Position { writer, seq: newest } in self.view.iter() {
+            let after = since.seq(writer);
+            if after >= newest {
+                continue;
+            }
+            if newest - after > LOG_KEPT {
+                return Ok(None);
+            }
+            let scan = Scan::all().after((writer, after)).up_to((writer, newest));
+            let rows = self.scan(&tables::LOG, Node, scan).await?;
+            if rows.len() as u64 != newest - after {
+                return Ok(None);
+            }
+            for (_, listed) in rows {
+                let partitions = tables::listed_partitions(&listed).ok_or_else(|| {
+                    Error::Malformed { table: "log", reason: "not a list of partitions".into() }
+                })?;
+                touched.extend(partitions);
+            }
+        }
+        Ok(Some(touched))
+    }
+
+    /// The partitions that have rows of `table`, in order, at most `limit`, from behind `after` on:
+    /// for work that goes through everything. It reads past all rows of the table, so it is meant
+    /// for tables with one row in each partition.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn partitions<P: Partition + KeyRef<P> + PartialEq, K: KeyPart, V: Value>(
+        &self,
+        table: &'static Table<P, K, V>,
+        after: Option<&P>,
+        limit: usize,
+    ) -> Result<Vec<P>> {
+        let whole = table.kind_prefix();
+        let start =
+            after.map_or_else(|| whole.clone(), |after| prefix_end(table.partition_prefix(after)));
+        let (family, end) = (table.info().family, prefix_end(whole.clone()));
+        let scan = RawScan { family, start, end, reverse: false, limit };
+        let mut partitions = Vec::new();
+        for (key, _) in self.engine.scan(scan).await? {
+            let partition = P::decode(&mut &key[whole.len()..]);
+            let malformed = || table.malformed("its partition");
+            let partition = partition.ok_or_else(malformed)?;
+            if partitions.last() != Some(&partition) {
+                partitions.push(partition);
+            }
+        }
+        Ok(partitions)
     }
 }
 

@@ -93,6 +93,14 @@ impl PartitionKey {
         Self(bytes.into())
     }
 
+    /// The typed partition, if it is of that kind.
+    #[must_use]
+    pub fn partition<P: Partition>(&self) -> Option<P> {
+        let (kind, mut name) = self.0.split_first()?;
+        let partition = (*kind == P::KIND).then(|| P::decode(&mut name)).flatten();
+        partition.filter(|_| name.is_empty())
+    }
+
     /// A number that stands for the partition within this process.
     #[must_use]
     pub fn id(&self) -> PartitionId {
@@ -202,6 +210,13 @@ impl<P: Partition, K: KeyPart, V: Value> Table<P, K, V> {
     #[must_use]
     pub const fn info(&self) -> &TableInfo {
         &self.info
+    }
+
+    /// Bytes in front of every key.
+    pub(crate) fn kind_prefix(&self) -> Vec<u8> {
+        let mut bytes = self.info.id.to_be_bytes().to_vec();
+        bytes.push(P::KIND);
+        bytes
     }
 
     /// Bytes in front of every key of one partition.

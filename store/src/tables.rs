@@ -13,23 +13,31 @@ use crate::{
     key::{EncodeKey, KeyPart, KeyRef},
     rows::{
         account::{
-            AccessToken, Account, Deactivation, Device, DeviceSeen, LoginToken, RefreshToken,
-            RegistrationToken, TokenHash,
+            AccessToken, Account, Consent, Deactivation, Device, DeviceSeen, LoginToken,
+            RefreshToken, RegistrationToken, SsoLink, TokenHash,
         },
+        appservice::{Queued, ServiceProgress, ServiceQueue},
         federation::{Outage, ServerKeys},
         inbound::{InboundHead, QueuedPdu, RemoteDevice, RemoteDevices},
+        keys::{
+            BackedUpKey, Backup, BackupsHead, DehydratedDevice, OneTimeKey, OneTimeKeysHead,
+            UserKeys,
+        },
+        media::{Blob, BlobHash, MediaUsage, Medium, Thumbnail, UrlPreview},
         outbox::{DeviceChange, Failing, OutboxRow, Outgoing, RemoteToDevice, ServerInRoom},
         outside::Vias,
+        partial::{Completed, Completion, PartialEvent},
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
             Alias, AuthLinks, EventHeader, EventTransaction, Gap, Member, Relation, RoomHead,
             ThreadRow, TimelineRow, UserRoom,
         },
-        user::{Pusher, PushkeyUsers, ToDevice, ToDeviceHead},
+        threepid::{Threepid, ThreepidOwner, ThreepidSession},
+        user::{Pusher, PusherBehind, PushkeyUsers, ThreadSubscription, ToDevice, ToDeviceHead},
     },
     state_tree::layout::HASH_LEN,
-    table::{Family, Node, Table},
+    table::{Family, Node, PartitionKey, Table},
     value::Value,
 };
 
@@ -56,6 +64,9 @@ pub const TIMELINE: Table<OwnedRoomId, (i64, i32), TimelineRow> =
     Table::synced(11, "timeline").guarded_by(&ROOM_HEAD);
 /// `event ID -> number` of each event of the room.
 pub const EVENT_NUMBERS: Table<OwnedRoomId, OwnedEventId, u64> = Table::new(12, "event_numbers");
+/// `room -> ()` for each event, by its ID: the rooms that have it. In room versions 1 and 2 two rooms
+/// may have events of one ID.
+pub const EVENT_ROOMS: Table<String, OwnedRoomId, ()> = Table::new(163, "event_rooms");
 /// `number -> canonical JSON` of the event, as it was made or received.
 pub const EVENTS: Table<OwnedRoomId, u64, String> =
     Table::new(13, "events").in_family(Family::Bodies);
@@ -94,6 +105,25 @@ pub const MISSING_EVENTS: Table<OwnedRoomId, (OwnedEventId, i64), ()> =
 pub const CITATIONS: Table<OwnedRoomId, (u64, u64), ()> = Table::new(55, "citations").unguarded();
 /// `number -> AuthLinks` of each state event, outliers and rejected ones too.
 pub const AUTH_LINKS: Table<OwnedRoomId, u64, AuthLinks> = Table::new(56, "auth_links");
+/// `room -> ()`: rooms of which only a part of the state is known (see rows/partial.rs), to go on
+/// with after a restart. Its position tells since when.
+pub const PARTIAL_ROOMS: Table<Node, OwnedRoomId, ()> = Table::synced(57, "partial_rooms");
+/// `() -> Completion` of a partial room.
+pub const COMPLETION: Table<OwnedRoomId, (), Completion> = Table::new(58, "completion");
+/// `place -> PartialEvent`: what came while the room was partial, in the order of its coming;
+/// `RoomHead::partial` is the place of the next.
+pub const PARTIAL_EVENTS: Table<OwnedRoomId, u64, PartialEvent> =
+    Table::new(59, "partial_events").guarded_by(&ROOM_HEAD);
+/// `server -> ()`: servers that are counted in [`ROOM_SERVERS`] once more than they have known
+/// members, as another server says that they are in the partial room.
+pub const PARTIAL_SERVERS: Table<OwnedRoomId, OwnedServerName, ()> =
+    Table::new(60, "partial_servers").unguarded();
+/// `user -> ()`: users of other servers whose devices changed while it was not known whether they are in
+/// the partial room.
+pub const PARTIAL_DEVICES: Table<OwnedRoomId, OwnedUserId, ()> =
+    Table::new(62, "partial_devices").unguarded();
+/// `() -> Completed`, written when a partial room became complete: whom it was not shown to is shown it.
+pub const COMPLETED: Table<OwnedRoomId, (), Completed> = Table::synced(61, "completed");
 /// `room -> UserRoom` of each room that a local user has or had to do with.
 pub const USER_ROOMS: Table<OwnedUserId, OwnedRoomId, UserRoom> = Table::synced(21, "user_rooms");
 /// `() -> Alias` in the partition of an alias.
@@ -150,8 +180,24 @@ pub const PUSHERS: Table<OwnedUserId, (String, String), Pusher> =
 pub const PUSHERS_HEAD: Table<OwnedUserId, (), u64> = Table::new(78, "pushers_head");
 /// `app ID -> PushkeyUsers` in the partition of a pushkey: who uses it.
 pub const PUSHKEY_USERS: Table<String, String, PushkeyUsers> = Table::new(79, "pushkey_users");
+/// `(app ID, pushkey) -> PusherBehind` of pushers that do not get everything at once.
+pub const PUSHERS_BEHIND: Table<OwnedUserId, (String, String), PusherBehind> =
+    Table::new(250, "pushers_behind").unguarded();
+/// Under the key `()`: the `n` of a room up to which what expired messages said is off the disk.
+pub const EXPIRED_UP_TO: Table<OwnedRoomId, (), i64> = Table::new(252, "expired_up_to");
+/// Under the key `()`: up to where every pusher that is not behind has got everything.
+pub const PUSH_FOLLOWED: Table<Node, (), u64> = Table::new(251, "push_followed");
 /// `room -> Unread`: a count that took long to make, to go on from.
 pub const UNREAD: Table<OwnedUserId, OwnedRoomId, Unread> = Table::new(80, "unread");
+
+/// `() -> room ID` of the room in which the server tells the user something.
+pub const NOTICE_ROOMS: Table<OwnedUserId, (), String> = Table::new(81, "notice_rooms");
+/// `(room, root of a thread) -> ThreadSubscription`.
+pub const THREAD_SUBSCRIPTIONS: Table<
+    OwnedUserId,
+    (OwnedRoomId, OwnedEventId),
+    ThreadSubscription,
+> = Table::synced(82, "thread_subscriptions");
 
 // --- Accounts (100-139): see rows/account.rs -----------------------------------------------------
 
@@ -178,6 +224,34 @@ pub const REGISTRATION_TOKENS: Table<String, (), RegistrationToken> =
 pub const DEVICE_LIST: Table<String, OwnedUserId, ()> = Table::synced(108, "device_list");
 /// Deactivated accounts that have not left all their rooms yet.
 pub const DEPARTURES: Table<Node, OwnedUserId, Deactivation> = Table::new(109, "departures");
+
+// --- Third-party identifiers (110-129): see rows/threepid.rs -------------------------------------
+
+/// `(medium, address) -> Threepid`: the third-party identifiers of a user.
+pub const THREEPIDS: Table<OwnedUserId, (String, String), Threepid> =
+    Table::new(110, "threepids").guarded_by(&THREEPIDS_HEAD);
+/// Counts the changes of a user's third-party identifiers, under the key `()`.
+pub const THREEPIDS_HEAD: Table<OwnedUserId, (), u64> = Table::new(111, "threepids_head");
+/// `medium -> ThreepidOwner` in the partition of an address: whose it is.
+pub const THREEPID_OWNERS: Table<String, String, ThreepidOwner> =
+    Table::new(112, "threepid_owners");
+/// `() -> ThreepidSession` in the partition of a session's ID: an address being validated.
+pub const THREEPID_SESSIONS: Table<String, (), ThreepidSession> =
+    Table::new(113, "threepid_sessions");
+/// `(end in milliseconds since 1970, session) -> ()`: when sessions can be forgotten.
+pub const THREEPID_SESSION_ENDS: Table<Node, (u64, String), ()> =
+    Table::new(114, "threepid_session_ends");
+/// `(medium, address, identity server) -> ()`: where a user's identifiers were bound.
+pub const THREEPID_BINDINGS: Table<OwnedUserId, (String, String, String), ()> =
+    Table::new(115, "threepid_bindings").guarded_by(&THREEPIDS_HEAD);
+
+/// `subject -> SsoLink` in the partition of an identity provider: the accounts of those it knows.
+pub const SSO_LINKS: Table<String, String, SsoLink> = Table::new(116, "sso_links");
+
+/// `(provider, subject) -> ()` of each row of [`SSO_LINKS`] that leads to the user.
+pub const SSO_SUBJECTS: Table<OwnedUserId, (String, String), ()> = Table::new(117, "sso_subjects");
+/// `() -> Consent` of a user: what they have agreed to.
+pub const CONSENTS: Table<OwnedUserId, (), Consent> = Table::new(118, "consents");
 
 /// The partition of [`DEVICE_LIST`].
 pub const DEVICE_LISTS: &str = "device-lists";
@@ -257,8 +331,87 @@ pub const OUTBOX_FOLLOWED: Table<Node, (), u64> = Table::new(148, "outbox_follow
 /// Servers that did not answer, left alone for a while.
 pub const FAILING: Table<Node, OwnedServerName, Failing> = Table::new(149, "failing");
 
+// --- End-to-end encryption (180-209): see rows/keys.rs --------------------------------------------
+
+/// `() -> UserKeys` of a user of ours: the keys of all devices, and for cross-signing.
+pub const USER_KEYS: Table<OwnedUserId, (), UserKeys> = Table::new(180, "user_keys");
+/// `(device, algorithm, n) -> OneTimeKey`: keys that wait to be claimed, in the order of their
+/// upload.
+pub const ONE_TIME_KEYS: Table<OwnedUserId, (OwnedDeviceId, String, u64), OneTimeKey> =
+    Table::new(181, "one_time_keys").guarded_by(&ONE_TIME_KEYS_HEAD);
+/// `device -> OneTimeKeysHead`: how many one-time keys are left, and the fallback keys.
+pub const ONE_TIME_KEYS_HEAD: Table<OwnedUserId, OwnedDeviceId, OneTimeKeysHead> =
+    Table::new(182, "one_time_keys_head");
+/// `(device, key ID with algorithm) -> n` of each row of [`ONE_TIME_KEYS`].
+pub const ONE_TIME_KEY_IDS: Table<OwnedUserId, (OwnedDeviceId, String), u64> =
+    Table::new(183, "one_time_key_ids");
+/// `(owner, public master key) -> signatures by key ID, as JSON`: those that a user has put on the
+/// master keys of others, which nobody else is shown.
+pub const USER_SIGNATURES: Table<OwnedUserId, (OwnedUserId, String), String> =
+    Table::synced(184, "user_signatures");
+/// `() -> ()` at the newest change of a user's keys for cross-signing.
+pub const SIGNING_KEYS_CHANGED: Table<OwnedUserId, (), ()> =
+    Table::synced(185, "signing_keys_changed");
+/// `() -> ()` at the newest change of any of a user's devices: the stream ID of the next change's
+/// predecessor.
+pub const DEVICE_STREAM: Table<OwnedUserId, (), ()> = Table::synced(186, "device_stream");
+/// `() -> BackupsHead`: which backup of room keys is a user's current one.
+pub const BACKUPS_HEAD: Table<OwnedUserId, (), BackupsHead> = Table::new(187, "backups_head");
+/// `version -> Backup`, deleted ones too.
+pub const BACKUPS: Table<OwnedUserId, u64, Backup> =
+    Table::new(188, "backups").guarded_by(&BACKUPS_HEAD);
+/// `(version, room, session) -> BackedUpKey`. How many there are is in the row of the backup.
+pub const BACKED_UP_KEYS: Table<OwnedUserId, (u64, OwnedRoomId, String), BackedUpKey> =
+    Table::new(189, "backed_up_keys").in_family(Family::Bodies);
+/// `() -> DehydratedDevice` of a user.
+pub const DEHYDRATED_DEVICES: Table<OwnedUserId, (), DehydratedDevice> =
+    Table::new(190, "dehydrated_devices");
+
 /// The partition of [`OUTBOX_CHANGED`].
 pub const OUTBOX_NEWS: &str = "outbox";
+
+// --- Media (210-229): see rows/media.rs ------------------------------------------------------------
+
+/// `() -> Medium` in the partition `server/media ID`.
+pub const MEDIA: Table<String, (), Medium> = Table::new(210, "media");
+/// `media ID -> ()`: what a user has uploaded or created.
+pub const USER_MEDIA: Table<OwnedUserId, String, ()> = Table::new(211, "user_media");
+/// `() -> MediaUsage`: how much that is.
+pub const MEDIA_USAGE: Table<OwnedUserId, (), MediaUsage> = Table::new(212, "media_usage");
+/// `() -> Blob` in the partition of a file's hash: how many media consist of it.
+pub const BLOBS: Table<BlobHash, (), Blob> = Table::new(213, "blobs");
+/// `hash -> ()`: files that nothing consists of any more, to be removed from the storage.
+pub const BLOBS_UNUSED: Table<Node, BlobHash, ()> = Table::new(214, "blobs_unused");
+/// `(kind, day since 1970, partition of the medium) -> ()`: media by the day on which they were last
+/// asked for. The kind is `MediumKind::id`.
+pub const MEDIA_BY_DAY: Table<Node, (u8, u32, String), ()> = Table::new(215, "media_by_day");
+/// `(milliseconds since 1970, kind, what) -> ()`: what ends at a time: 0 media that are created and
+/// not uploaded (by partition), 1 URL previews (by hash, in hexadecimal digits).
+pub const MEDIA_DUE: Table<Node, (u64, u8, String), ()> = Table::new(216, "media_due");
+/// `(width, height, kind) -> Thumbnail` of a medium, in its partition.
+pub const THUMBNAILS: Table<String, (u32, u32, u8), Thumbnail> =
+    Table::new(217, "thumbnails").guarded_by(&MEDIA);
+/// `() -> UrlPreview` in the partition of a URL (its BLAKE3 hash).
+pub const URL_PREVIEWS: Table<BlobHash, (), UrlPreview> = Table::new(218, "url_previews");
+
+// --- Application services (240-249): see rows/appservice.rs ----------------------------------------
+
+/// `ID -> registration as YAML` of each service that was registered by command.
+pub const SERVICE_REGISTRATIONS: Table<Node, String, String> =
+    Table::new(240, "service_registrations");
+/// Under the key `()`: the commit up to which it was noted what services are to be told.
+pub const SERVICES_FOLLOWED: Table<Node, (), u64> = Table::new(241, "services_followed");
+/// `() -> ServiceQueue` in the partition of a service's ID, written by who queues.
+pub const SERVICE_QUEUE_HEAD: Table<String, (), ServiceQueue> =
+    Table::new(242, "service_queue_head");
+/// `n -> Queued`: what waits for a service, in order.
+pub const SERVICE_QUEUE: Table<String, u64, Queued> = Table::new(243, "service_queue");
+/// `() -> ServiceProgress` in the partition of a service's ID, written by who sends.
+pub const SERVICE_PROGRESS: Table<String, (), ServiceProgress> =
+    Table::new(244, "service_progress");
+/// `(network, room) -> ()`: rooms that services list in the directories of their networks. A network
+/// is `service ID|network ID`.
+pub const NETWORK_ROOMS: Table<Node, (String, OwnedRoomId), ()> = Table::new(245, "network_rooms");
 
 // --- How the store writes its own rows -----------------------------------------------------------
 
@@ -299,6 +452,18 @@ pub(crate) fn list_partition(listed: &mut Vec<u8>, partition: &[u8]) {
     let len = u16::try_from(partition.len()).expect("identifiers are far shorter than 64 KiB");
     listed.extend_from_slice(&len.to_be_bytes());
     listed.extend_from_slice(partition);
+}
+
+/// Reads back what [`list_partition`] wrote; `None` where it is malformed.
+pub(crate) fn listed_partitions(mut listed: &[u8]) -> Option<Vec<PartitionKey>> {
+    let mut partitions = Vec::new();
+    while !listed.is_empty() {
+        let (len, rest) = listed.split_first_chunk()?;
+        let (partition, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        partitions.push(PartitionKey(partition.into()));
+        listed = rest;
+    }
+    Some(partitions)
 }
 
 /// Reads back what [`list_change`] wrote; `None` where it is malformed.

@@ -1,20 +1,23 @@
 //! One transaction: what it read, what it wants to write.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures::future::{BoxFuture, FutureExt};
+use millrace_model::Position;
 use parking_lot::Mutex;
 
 use crate::{
     Error, Result,
     engine::{EngineSnapshot, RawRows, RawScan},
     key::{KeyPart, KeyRef},
-    read::{Read, RowKeyRef, Snapshot},
-    table::{Family, Head, Partition, RowKey, STAMP_LEN, Table, TableInfo, hash_bytes},
+    read::{Read, RowKeyRef, Snapshot, encode_stamp},
+    table::{
+        Family, Head, Partition, PartitionKey, RowKey, STAMP_LEN, Table, TableInfo, hash_bytes,
+    },
     value::Value,
 };
 
@@ -54,6 +57,7 @@ struct TxState {
     /// Table and partition of every row read or written, to check heads.
     read_partitions: HashSet<(u16, u64)>,
     written_partitions: HashSet<(u16, u64)>,
+    touched: BTreeSet<PartitionKey>,
     bytes: usize,
 }
 
@@ -71,6 +75,8 @@ pub(crate) struct Submission {
     pub base_seq: u64,
     pub reads: Vec<u64>,
     pub writes: BTreeMap<(Family, Vec<u8>), PendingWrite>,
+    /// Partitions that are announced as if they had changed.
+    pub touched: BTreeSet<PartitionKey>,
 }
 
 impl Tx {
@@ -111,6 +117,22 @@ impl Tx {
         self.write(table.info(), table.row_key(&partition, &key), Some(raw));
     }
 
+    /// Changes a row of a synced table that is there, as [`Read::get_stamped`] read it: it stays at
+    /// `position`, and `/sync` does not hear of it.
+    pub fn amend<P: Partition, K: KeyPart, V: Value>(
+        &self,
+        table: &'static Table<P, K, V>,
+        partition: impl KeyRef<P>,
+        key: impl KeyRef<K>,
+        (position, value): (Position, &V),
+    ) {
+        let mut raw = vec![0; STAMP_LEN];
+        encode_stamp(position, &mut raw);
+        value.encode(&mut raw);
+        let quiet = TableInfo { synced: false, ..*table.info() };
+        self.write(&quiet, table.row_key(&partition, &key), Some(raw));
+    }
+
     /// Deletes a row; one that is not there is no error.
     pub fn delete<P: Partition, K: KeyPart, V: Value>(
         &self,
@@ -119,6 +141,15 @@ impl Tx {
         key: impl KeyRef<K>,
     ) {
         self.write(table.info(), table.row_key(&partition, &key), None);
+    }
+
+    /// Lets those who watch a partition know of this commit, though it changes no row there: what
+    /// concerns them is written elsewhere. Nothing is announced where nothing is written.
+    pub fn touch<P: Partition>(&self, partition: impl KeyRef<P>) {
+        let key = PartitionKey::of::<P>(&partition);
+        let mut state = self.shared.state.lock();
+        state.bytes += key.0.len();
+        state.touched.insert(key);
     }
 
     fn write(&self, info: &TableInfo, key: RowKey, value: Option<Vec<u8>>) {
@@ -158,7 +189,8 @@ impl Tx {
             }
         }
         let base_seq = self.shared.base_seq;
-        Ok(Some(Submission { base_seq, reads: state.reads, writes: state.writes }))
+        let TxState { reads, writes, touched, .. } = state;
+        Ok(Some(Submission { base_seq, reads, writes, touched }))
     }
 
     /// Own writes within a scan's range.

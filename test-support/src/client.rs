@@ -1,10 +1,13 @@
 //! A client of the server under test.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     body::{Body, to_bytes},
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
+use millrace::shutdown::ShutdownTrigger;
 use ruma::{OwnedUserId, UserId};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -14,6 +17,9 @@ use tower::ServiceExt;
 pub struct Client {
     router: Router,
     session: Option<Session>,
+    /// As long as its clients are there, a server works.
+    #[expect(dead_code, reason = "it is held, not used")]
+    server: Option<Arc<ShutdownTrigger>>,
 }
 
 #[derive(Clone)]
@@ -32,6 +38,8 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body; `Null` where it is no JSON.
     pub body: Value,
+    /// The body as text: what a page says.
+    pub text: String,
 }
 
 impl Answer {
@@ -60,7 +68,13 @@ impl Client {
     /// A client without a session.
     #[must_use]
     pub fn new(router: Router) -> Self {
-        Self { router, session: None }
+        Self { router, session: None, server: None }
+    }
+
+    /// The client, while which is there the server works.
+    #[must_use]
+    pub(crate) fn of(self, server: &Arc<ShutdownTrigger>) -> Self {
+        Self { server: Some(Arc::clone(server)), ..self }
     }
 
     /// The client with the session that a login or registration answered.
@@ -81,7 +95,7 @@ impl Client {
     /// The same client, now with another server: one that was restarted.
     #[must_use]
     pub fn on(&self, server: &crate::TestServer) -> Self {
-        Self { router: server.router.clone(), session: self.session.clone() }
+        Self { session: self.session.clone(), ..server.client() }
     }
 
     /// Who is logged in.
@@ -102,9 +116,34 @@ impl Client {
         &self.session.as_ref().expect("a session").device
     }
 
+    /// The session's access token.
+    ///
+    /// # Panics
+    /// Without a session.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.session.as_ref().expect("a session").token
+    }
+
     /// `GET`, with the query in the path.
     pub async fn get(&self, path: &str) -> Answer {
         self.send(Method::GET, path, Body::empty()).await
+    }
+
+    /// `GET` of a text.
+    ///
+    /// # Panics
+    /// If the server refuses, or the text is none.
+    pub async fn text(&self, path: &str) -> String {
+        let session = self.session.as_ref().expect("a session");
+        let request = Request::get(path);
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {}", session.token));
+        let request = request.body(Body::empty()).expect("a valid path");
+        let response =
+            self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        assert_eq!(response.status(), StatusCode::OK);
+        let bytes = to_bytes(response.into_body(), usize::MAX).await.expect("bodies are whole");
+        String::from_utf8(bytes.to_vec()).expect("a text")
     }
 
     /// `POST` of a JSON body.
@@ -134,6 +173,32 @@ impl Client {
         self.request(request.body(body).expect("a valid path")).await
     }
 
+    /// As [`Client::send`], with headers of the test's choice, and the body of the answer as it is.
+    ///
+    /// # Panics
+    /// If path or headers are none, or the answer breaks off.
+    pub async fn send_raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Body,
+    ) -> http::Response<bytes::Bytes> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(session) = &self.session {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", session.token));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(body).expect("a valid path");
+        let response =
+            self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.expect("bodies are whole");
+        http::Response::from_parts(parts, bytes)
+    }
+
     /// Any request, as it is.
     ///
     /// # Panics
@@ -144,6 +209,7 @@ impl Client {
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.expect("bodies are whole");
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, body }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { status: parts.status, headers: parts.headers, body, text }
     }
 }

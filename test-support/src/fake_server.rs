@@ -29,8 +29,8 @@ use millrace_model::{
 };
 use parking_lot::Mutex;
 use ruma::{
-    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, ServerName,
-    UserId, room_version_rules::RoomVersionRules,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
+    RoomVersionId, ServerName, UserId, room_version_rules::RoomVersionRules,
 };
 use serde_json::{Value, json};
 
@@ -55,6 +55,8 @@ pub struct Asked {
 pub enum FakeAnswer {
     /// 200 with this body.
     Json(Value),
+    /// The same, as a text that many answers share.
+    Text(bytes::Bytes),
     /// This status with this body.
     Status(u16, Value),
     /// No answer, ever.
@@ -165,6 +167,9 @@ impl FakeServer {
         let scripts = self.parts.scripts.lock().clone();
         match scripts.iter().rev().find_map(|script| script(&asked)) {
             Some(FakeAnswer::Json(body)) => json_response(StatusCode::OK, &body),
+            Some(FakeAnswer::Text(body)) => {
+                ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+            }
             Some(FakeAnswer::Status(status, body)) => {
                 json_response(StatusCode::from_u16(status).unwrap_or_default(), &body)
             }
@@ -266,6 +271,30 @@ impl FakeServer {
         };
         let Identity { name, key } = &self.parts.identity;
         build::build(new, room.rules, name, key).expect("an event")
+    }
+
+    /// Makes and signs the create event of a room of its own.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    #[must_use]
+    pub fn first_event(&self, room: &RoomId, creator: &UserId, version: &RoomVersionId) -> Pdu {
+        let rules = room_version::rules(version).expect("a known version");
+        let content = json!({ "room_version": version, "creator": creator });
+        let new = NewEvent {
+            room_id: Some(room),
+            sender: creator,
+            kind: &"m.room.create".into(),
+            state_key: Some(""),
+            content: serde_json::from_value(content).expect("an object"),
+            redacts: None,
+            origin_server_ts: self.parts.clock.now(),
+            prev_events: &[],
+            auth_events: &[],
+            local_id: "create",
+        };
+        let Identity { name, key } = &self.parts.identity;
+        build::build(new, rules, name, key).expect("an event")
     }
 
     /// The network that it is part of.

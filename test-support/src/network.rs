@@ -107,6 +107,21 @@ impl Wire {
 }
 
 impl Transport for Wire {
+    /// A host that is no Matrix server is entered into the network as one that is.
+    fn page(
+        &self,
+        request: http::Request<Bytes>,
+        limits: ExchangeLimits,
+    ) -> BoxFuture<'_, Result<http::Response<Bytes>, TransportError>> {
+        async move {
+            let host = request.uri().authority().map(|host| host.as_str().to_owned());
+            let host = ruma::OwnedServerName::try_from(host.unwrap_or_default());
+            let host = host.map_err(|error| TransportError::Unresolved(error.to_string()))?;
+            self.exchange(&host, request, limits).await
+        }
+        .boxed()
+    }
+
     fn exchange<'a>(
         &'a self,
         destination: &'a ServerName,

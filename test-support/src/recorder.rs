@@ -46,6 +46,12 @@ impl Transaction {
         self.body["pdus"].as_array().map_or(&[], Vec::as_slice)
     }
 
+    /// Its events, where it is one to an application service.
+    #[must_use]
+    pub fn events(&self) -> &[Value] {
+        self.body["events"].as_array().map_or(&[], Vec::as_slice)
+    }
+
     /// Contents of its EDUs of one type.
     #[must_use]
     pub fn edus(&self, kind: &str) -> Vec<&Value> {

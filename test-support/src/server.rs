@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::FromRef};
+use futures::FutureExt;
 use millrace::{
     app::App,
     client_api::router::router,
@@ -10,11 +11,17 @@ use millrace::{
     identity,
     shutdown::{self, ShutdownTrigger},
 };
-use millrace_domain::Env;
+use millrace_appservices::AppServices;
+use millrace_domain::{Env, Rulebook};
 use millrace_federation::{Federation, Outbound, Transport, inbound::Inbound};
+use millrace_media::Media;
+use millrace_model::rules::room_version;
+use millrace_search::index::Place;
 use millrace_store::{
-    Limits, Store,
+    Limits, Read, Store, Tx,
     engine::{Engine, MemoryEngine},
+    rows::account::Account,
+    tables::ACCOUNTS,
 };
 
 use crate::{
@@ -36,12 +43,18 @@ pub struct TestServer {
     pub federation: Federation,
     /// What it tells other servers.
     pub outbound: Arc<Outbound>,
+    /// Bridges and bots.
+    pub services: Arc<AppServices>,
     /// What comes in from other servers.
     pub inbound: Arc<Inbound>,
+    /// Uploads and what others have uploaded.
+    pub media: Media,
     /// The server's clock.
     pub clock: TestClock,
     /// Ends long requests.
-    pub shutdown: ShutdownTrigger,
+    pub shutdown: Arc<ShutdownTrigger>,
+    /// Where media are kept that no configuration gives a folder.
+    _media: tempfile::TempDir,
 }
 
 impl TestServer {
@@ -108,6 +121,20 @@ impl TestServer {
         clock: TestClock,
         transport: Arc<dyn Transport>,
     ) -> Self {
+        Self::start_by(room_version::rules, engine, config, clock, transport).await
+    }
+
+    /// As [`TestServer::start_between`], with rules of the test's choice.
+    ///
+    /// # Panics
+    /// If the engine's content cannot be used.
+    pub async fn start_by(
+        rules: Rulebook,
+        engine: Arc<dyn Engine>,
+        config: &Config,
+        clock: TestClock,
+        transport: Arc<dyn Transport>,
+    ) -> Self {
         let name = config.server.name().expect("a valid server name");
         let store = Store::open(engine, &name, Limits::default()).await.expect("the store opens");
         // After a restart it must not begin again: what was drawn before is in use.
@@ -115,13 +142,30 @@ impl TestServer {
         let random = Arc::new(SeededRandom::new(7 + commits));
         let identity = identity::load(&store, random.clone(), &name, None).await;
         let identity = Arc::new(identity.expect("the store keeps a key"));
-        let env = Env { store, clock: Arc::new(clock.clone()), random, identity };
+        let env = Env { store, clock: Arc::new(clock.clone()), random, identity, rules };
         let (shutdown, stopping) = shutdown::channel();
-        let app = App::build(config, env.clone(), transport, stopping).await;
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let mut config = config.clone();
+        config.media.path.get_or_insert_with(|| folder.path().to_owned());
+        let app = App::build(&config, env.clone(), transport, Place::Memory, stopping).await;
         let app = app.expect("the store can be written");
         let federation = Federation::from_ref(&app);
+        let shutdown = Arc::new(shutdown);
         let (inbound, outbound) = (FromRef::from_ref(&app), FromRef::from_ref(&app));
-        Self { router: router(app), env, federation, inbound, outbound, clock, shutdown }
+        let (media, services) = (FromRef::from_ref(&app), FromRef::from_ref(&app));
+        let router = router(app);
+        Self {
+            router,
+            env,
+            federation,
+            services,
+            inbound,
+            outbound,
+            media,
+            clock,
+            shutdown,
+            _media: folder,
+        }
     }
 
     /// Ends long requests and closes the store, so that the engine can be used again.
@@ -133,7 +177,7 @@ impl TestServer {
     /// A client without an access token.
     #[must_use]
     pub fn client(&self) -> Client {
-        Client::new(self.router.clone())
+        Client::new(self.router.clone()).of(&self.shutdown)
     }
 
     /// Registers `username` with the password `"password"` and returns its client.
@@ -147,6 +191,31 @@ impl TestServer {
             "auth": { "type": "m.login.dummy" },
         });
         let answer = self.client().post("/_matrix/client/v3/register", body).await.ok();
+        self.client().with_session(&answer)
+    }
+
+    /// As [`TestServer::register`], an administrator.
+    ///
+    /// # Panics
+    /// If the server refuses.
+    pub async fn register_admin(&self, username: &str) -> Client {
+        let user = self.register(username).await.user().to_owned();
+        let user = &user;
+        let write = |tx: Tx| {
+            async move {
+                let account = tx.get(&ACCOUNTS, user, ()).await?.expect("just registered");
+                tx.put(&ACCOUNTS, user, (), &Account { admin: true, ..account });
+                Ok::<_, millrace_store::Error>(())
+            }
+            .boxed()
+        };
+        self.env.store.transact(write).await.expect("the store can be written");
+        let body = serde_json::json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.user", "user": user },
+            "password": "password",
+        });
+        let answer = self.client().post("/_matrix/client/v3/login", body).await.ok();
         self.client().with_session(&answer)
     }
 }

@@ -34,17 +34,21 @@ class Client:
         answer = self.post("/register", body)
         self.user, self.token = answer["user_id"], answer["access_token"]
         self.timelines, self.state, self.ephemeral, self.invites, self.presence = {}, {}, {}, {}, {}
+        self.to_device = []
 
     def call(self, method, path, body=None, timeout=60):
-        url = f"{self.server.client_url}/_matrix/client/v3{path}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, method=method)
-        request.add_header("Content-Type", "application/json")
+        return json.loads(self.raw(method, f"/_matrix/client/v3{path}", data, "application/json", timeout)[0])
+
+    def raw(self, method, path, data=None, kind="application/octet-stream", timeout=60):
+        """The body of the answer as it came, and its type."""
+        request = urllib.request.Request(self.server.client_url + path, data, method=method)
+        request.add_header("Content-Type", kind)
         if self.token:
             request.add_header("Authorization", f"Bearer {self.token}")
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
-                return json.load(answer)
+                return answer.read(), answer.headers.get_content_type()
         except urllib.error.HTTPError as error:
             text = error.read()
             try:
@@ -89,6 +93,15 @@ class Client:
         path = f"/rooms/{quote(room)}/redact/{quote(event)}/t{self.transactions}"
         return self.put(path, {})["event_id"]
 
+    def upload(self, data, kind, name):
+        """The server and the ID of a file that was uploaded."""
+        body, _ = self.raw("POST", f"/_matrix/media/v3/upload?filename={quote(name)}", data, kind)
+        return json.loads(body)["content_uri"].removeprefix("mxc://")
+
+    def download(self, media):
+        """A file's content and type."""
+        return self.raw("GET", f"/_matrix/client/v1/media/download/{media}")
+
     def set_state(self, room, kind, content, key=""):
         path = f"/rooms/{quote(room)}/state/{kind}/{quote(key)}"
         return self.put(path, content)["event_id"]
@@ -130,6 +143,7 @@ class Client:
                     self.ephemeral.setdefault(room, []).append(event)
         for room, news in rooms.get("invite", {}).items():
             self.invites[room] = news["invite_state"]["events"]
+        self.to_device += answer.get("to_device", {}).get("events", [])
         for event in answer.get("presence", {}).get("events", []):
             self.presence[event["sender"]] = event["content"]
         return answer

@@ -1,14 +1,19 @@
 """Millrace and a real Synapse: what users of one see of users of the other. See README.md."""
 
 import argparse
+import os
 import shutil
+import struct
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
+import zlib
 from pathlib import Path
 
 from client import Client, Refused, quote
+from push import Browser, Gateway
 from servers import Pair
 
 SCENARIOS = []
@@ -236,15 +241,94 @@ def one_server_is_down_for_a_while(w):
     w.alice.sees(room, w.bob.send(room, "caught up"))
 
 
+@scenario
+def messages_to_devices(w):
+    w.shared_room()
+    device = w.bob.get("/account/whoami")["device_id"]
+    for number in range(3):
+        body = {"messages": {w.bob.user: {device: {"number": number}}}}
+        w.alice.put(f"/sendToDevice/com.example.test/{w.number}-{number}", body)
+    got = lambda: [e["content"]["number"] for e in w.bob.to_device if e["type"] == "com.example.test"]
+    w.bob.until("messages to the device", lambda: len(got()) >= 3)
+    w.bob.sync()
+    assert got() == [0, 1, 2], got()
+
+
+@scenario
+def media(w):
+    png = make_png(640, 480)
+    for data, kind, name in [(b"plain text " * 1000, "text/plain", "a note.txt"), (png, "image/png", "picture.png")]:
+        uri = w.alice.upload(data, kind, name)
+        assert w.bob.download(uri) == (data, kind)
+    thumbnail, kind = w.bob.raw("GET", f"/_matrix/client/v1/media/thumbnail/{uri}?width=32&height=32&method=scale")
+    assert kind.startswith("image/") and 0 < len(thumbnail) < len(png), (kind, len(thumbnail))
+    refused(lambda: w.bob.download(f"{w.here.name}/nothing"), 404)
+
+
+def make_png(width, height):
+    """A picture in which no two rows are alike."""
+    rows = b"".join(b"\0" + bytes((x * y + channel * 80) % 251 for x in range(width) for channel in range(3))
+                    for y in range(height))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@scenario
+def encrypted_conversation(w):
+    """Two devices on each server, by matrix-js-sdk: tests/real-clients/js-sdk/encrypted.mjs."""
+    with tempfile.TemporaryDirectory() as folder:
+        urls = f"{w.here.client_url},{w.there.client_url}"
+        done = subprocess.run(["node", f"{w.pair.node_scripts}/encrypted.mjs", urls, "talk", f"{folder}/state"],
+                              capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@scenario
+def a_browser_is_pushed_to_through_the_gateway(world):
+    """Bob's server, whichever it is, hands what Alice writes to our gateway; only his browser can read it."""
+    folder, authority = world.pair.millrace.folder.parent, world.pair.millrace.authority
+    folder = Path(tempfile.mkdtemp(dir=folder))
+    gateway = Gateway(folder, authority, world.pair.gateway)
+    browser = Browser(authority)
+    try:
+        room = world.shared_room(name="Kitchen")
+        world.bob.post("/pushers/set", browser.pusher(gateway))
+        first = world.alice.send(room, "Tea?")
+        eventually("a notification", lambda: len(browser.received) == 1)
+        pushed = browser.received[0]
+        assert (pushed["event_id"], pushed["room_id"], pushed["unread"]) == (first, room, 1), pushed
+        assert pushed["content"] == {"msgtype": "m.text", "body": "Tea?"}, pushed
+        assert (pushed["sender"], pushed["room_name"]) == (world.alice.user, "Kitchen"), pushed
+        second = world.alice.send(room, "Still hot")
+        eventually("another", lambda: len(browser.received) == 2)
+        assert browser.received[1]["unread"] == 2, browser.received
+        world.bob.sees(room, second)
+        world.bob.post(f"/rooms/{quote(room)}/receipt/m.read/{quote(second)}")
+        eventually("the badge to be cleared", lambda: browser.received[-1].get("unread") == 0)
+        assert "event_id" not in browser.received[-1], browser.received
+        browser.gone = True
+        world.alice.send(room, "Cold now")
+        eventually("the pusher to be gone", lambda: not world.bob.get("/pushers")["pushers"])
+    finally:
+        gateway.stop()
+
+
 def main():
     parser = argparse.ArgumentParser()
     root = Path(__file__).resolve().parents[2]
-    parser.add_argument("--millrace", default=root / "target/debug/millrace")
+    target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+    built = os.environ.get("MILLRACE_BIN", target / "debug/millrace")
+    parser.add_argument("--millrace", default=built)
+    parser.add_argument("--gateway", default=target / "debug/millrace-push-gateway")
+    parser.add_argument("--node-scripts", help="folder with encrypted.mjs and matrix-js-sdk")
     parser.add_argument("--keep", action="store_true", help="keep the servers' folders")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     folder = tempfile.mkdtemp(prefix="millrace-interop-")
     pair = Pair(folder, Path(arguments.millrace).resolve())
+    pair.node_scripts = arguments.node_scripts
+    pair.gateway = Path(arguments.gateway).resolve()
     chosen = [s for s in SCENARIOS if not arguments.names or s.__name__ in arguments.names]
     failed = []
     try:

@@ -181,7 +181,7 @@ class Synapse(Server):
 server_name: "{self.name}"
 pid_file: {self.folder}/pid
 listeners:
-  - {{port: {self.client_port}, bind_addresses: ['127.0.0.1'], type: http, resources: [{{names: [client]}}]}}
+  - {{port: {self.client_port}, bind_addresses: ['127.0.0.1'], type: http, resources: [{{names: [client, media]}}]}}
   - {{port: {self.federation_port}, bind_addresses: ['127.0.0.1'], type: http, tls: true, resources: [{{names: [federation]}}]}}
 tls_certificate_path: {self.certificate}
 tls_private_key_path: {self.key}
@@ -193,6 +193,7 @@ signing_key_path: {self.folder}/signing.key
 macaroon_secret_key: macaroon
 form_secret: form
 report_stats: false
+push: {{group_unread_count_by_room: false}}
 trusted_key_servers: []
 suppress_key_server_warning: true
 enable_registration: true

@@ -8,28 +8,30 @@ and is not restarted.
 import argparse
 import os
 import pathlib
-import signal
-import socket
+import secrets
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
+
+import bridge_client
+from servers import Server, free_port
 
 HERE = pathlib.Path(__file__).resolve().parent
-START_LIMIT_S = 60
-STOP_LIMIT_S = 30
 CLIENT_LIMIT_S = 300
 
-CONFIG = """\
-[global]
-server_name = "localhost"
-database_path = "{folder}/database"
-address = "127.0.0.1"
-port = {port}
-allow_registration = true
-log = "info"
+BOT = """\
+id: echo
+url: http://127.0.0.1:{port}
+as_token: {as_token}
+hs_token: {hs_token}
+sender_localpart: echo
+rate_limited: false
+receive_ephemeral: true
+de.sorunome.msc2409.push_ephemeral: true
+org.matrix.msc3202: true
+io.element.msc4190: true
+namespaces:
+  users: []
 """
 
 
@@ -48,52 +50,15 @@ class Count:
             self.failed += 1
 
 
-class Server:
-    """A millrace process with its own folder and port."""
-
-    def __init__(self, binary, folder):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.binary, self.log = binary, folder / "millrace.log"
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.config = folder / "conduit.toml"
-        self.config.write_text(CONFIG.format(folder=folder, port=port), encoding="utf-8")
-        self.process = None
-
-    def start(self):
-        """Starts it and returns whether it answers."""
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([self.binary, "serve", "--config", str(self.config)],
-                                            stdout=log, stderr=log, start_new_session=True)
-        end = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < end and self.process.poll() is None:
-            try:
-                with urllib.request.urlopen(self.base_url + "/_matrix/client/versions", timeout=5):
-                    return True
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
-        return False
-
-    def interrupt(self):
-        """Sends what Ctrl-C sends and returns whether it ended well and in time."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            return self.process.wait(STOP_LIMIT_S) == 0
-        except subprocess.TimeoutExpired:
-            return False
-
-    def kill(self):
-        """Ends it whatever it does."""
-        if self.process and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-
-
 def run_client(count, command, phase):
     """Runs a client script for one phase and counts the lines of its steps."""
+    run_script(count, [*command[:-1], phase, command[-1]], phase)
+
+
+def run_script(count, command, phase):
+    """Runs a script and counts the lines of its steps."""
     try:
-        done = subprocess.run([*command[:-1], phase, command[-1]], stdout=subprocess.PIPE,
+        done = subprocess.run(command, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True, timeout=CLIENT_LIMIT_S, check=False)
     except subprocess.TimeoutExpired as error:
         print(error.stdout or "", end="")
@@ -135,6 +100,24 @@ def run_all(count, clients, server):
             run_client(count, command, "return")
 
 
+def run_bot(count, binary, folder, python):
+    """A bot, an application service, on a server of its own."""
+    services, port = folder / "appservices", free_port()
+    services.mkdir(parents=True)
+    tokens = [secrets.token_hex(32), secrets.token_hex(32)]
+    registration = BOT.format(port=port, as_token=tokens[0], hs_token=tokens[1])
+    (services / "echo.yaml").write_text(registration, encoding="utf-8")
+    server = Server(binary, folder, 'appservice_dir = "{folder}/appservices"\n')
+    try:
+        held = server.start()
+        count.add(held, "ok millrace starts with a bot" if held else "FAILED millrace starts with a bot")
+        if held:
+            script = [python, str(HERE / "bot_client.py"), server.base_url, str(port), *tokens]
+            run_script(count, script, "bot")
+    finally:
+        server.end(count.failed)
+
+
 def default_binary():
     """The debug binary, or what MILLRACE_BIN names."""
     target = os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target"
@@ -143,9 +126,12 @@ def default_binary():
 
 def main():
     options = argparse.ArgumentParser(prog="tests/real-clients/run")
-    options.add_argument("--node-script", required=True, help=argparse.SUPPRESS)
+    options.add_argument("--node-scripts", required=True, help=argparse.SUPPRESS)
+    options.add_argument("--bridge-python", required=True, help=argparse.SUPPRESS)
+    options.add_argument("--bot-python", required=True, help=argparse.SUPPRESS)
     options.add_argument("--base-url", help="use this server instead of a millrace of our own")
-    options.add_argument("--only", choices=["nio", "js-sdk"], help="only one of the clients")
+    options.add_argument("--only", choices=["nio", "js-sdk", "encrypted", "bridge", "bot"],
+                         help="only one of the clients")
     options = options.parse_args()
     count = Count()
     with tempfile.TemporaryDirectory(prefix="millrace-real-clients-") as name:
@@ -154,16 +140,20 @@ def main():
         base = options.base_url or server.base_url
         clients = {
             "nio": [sys.executable, str(HERE / "nio_client.py"), base, str(folder / "nio.json")],
-            "js-sdk": ["node", options.node_script, base, str(folder / "js-sdk.json")],
+            "js-sdk": ["node", f"{options.node_scripts}/client.mjs", base, str(folder / "js-sdk.json")],
+            "encrypted": ["node", f"{options.node_scripts}/encrypted.mjs", base, str(folder / "encrypted.json")],
         }
+        chosen = [c for n, c in clients.items() if options.only in (None, n)]
         try:
-            run_all(count, [c for n, c in clients.items() if options.only in (None, n)], server)
+            if chosen:
+                run_all(count, chosen, server)
         finally:
             if server:
-                server.kill()
-                if count.failed and server.log.exists():
-                    print("The end of millrace's log:")
-                    print(*server.log.read_text(errors="replace").splitlines()[-40:], sep="\n")
+                server.end(count.failed)
+        if options.only in (None, "bridge") and not options.base_url:
+            bridge_client.run(count, default_binary(), folder / "bridge", options.bridge_python)
+        if options.only in (None, "bot") and not options.base_url:
+            run_bot(count, default_binary(), folder / "bot", options.bot_python)
     print(f"{count.passed} passed, {count.failed} failed")
     sys.exit(count.failed > 0)
 

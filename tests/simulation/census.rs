@@ -28,6 +28,8 @@ pub struct Holding {
     pub soft_failed: usize,
     /// Events with more than one predecessor: where forks met.
     pub merges: usize,
+    /// Those of them whose predecessors had different states.
+    pub conflicts: usize,
 }
 
 /// Reads what a server holds of a room.
@@ -38,7 +40,12 @@ pub async fn holding(env: &Env, room: &RoomId) -> millrace_store::Result<Option<
     }
     let mut holding = Holding::default();
     let mut names = BTreeMap::new();
-    for (number, header) in snapshot.scan(&EVENT_HEADERS, room, Scan::all()).await? {
+    let headers = snapshot.scan(&EVENT_HEADERS, room, Scan::all()).await?;
+    let before: BTreeMap<_, _> = headers
+        .iter()
+        .map(|(_, header)| (header.event_id.to_string(), (header.before, header.replaces)))
+        .collect();
+    for (number, header) in headers {
         names.insert(number, header.event_id.clone());
         holding.rejected += usize::from(header.rejected);
         holding.soft_failed += usize::from(header.soft_failed);
@@ -47,8 +54,11 @@ pub async fn holding(env: &Env, room: &RoomId) -> millrace_store::Result<Option<
         }
         let body = snapshot.get(&EVENTS, room, number).await?.unwrap_or_default();
         let body: Value = serde_json::from_str(&body).unwrap_or_default();
-        let parents = body["prev_events"].as_array().map_or(0, Vec::len);
-        holding.merges += usize::from(parents > 1);
+        let parents = body["prev_events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        holding.merges += usize::from(parents.len() > 1);
+        let states: BTreeSet<_> =
+            parents.iter().filter_map(|id| before.get(id.as_str()?)).collect();
+        holding.conflicts += usize::from(states.len() > 1);
         if header.soft_failed {
             holding.kept_back.insert(header.event_id);
         } else {
@@ -76,6 +86,8 @@ pub struct Census {
     pub events: usize,
     /// Where forks met.
     pub merges: usize,
+    /// Where forks met whose states differed.
+    pub conflicts: usize,
     /// Rejected events, all servers together.
     pub rejected: usize,
     /// Soft failures, all servers together.
@@ -89,12 +101,13 @@ impl fmt::Display for Census {
         let (done, tried) = self.deeds;
         write!(
             f,
-            "{done} of {tried} deeds, {} crashes, {} cuts; {} events, {} forks met, {} rejected, \
-             {} soft-failed; agreed after {} rounds",
+            "{done} of {tried} deeds, {} crashes, {} cuts; {} events, {} forks met, {} of them with \
+             different states, {} rejected, {} soft-failed; {} rounds",
             self.crashes,
             self.cuts,
             self.events,
             self.merges,
+            self.conflicts,
             self.rejected,
             self.soft_failed,
             self.rounds

@@ -16,7 +16,8 @@ pub struct Disk {
 impl Disk {
     /// The disk as a process sees it, until it is killed.
     pub fn mount(&self) -> Arc<Mounted> {
-        Arc::new(Mounted { memory: self.memory.clone(), left: AtomicI64::new(i64::MAX) })
+        let (left, lost) = (AtomicI64::new(i64::MAX), AtomicI64::new(0));
+        Arc::new(Mounted { memory: self.memory.clone(), left, lost, batches: AtomicI64::new(0) })
     }
 
     /// What a power loss leaves.
@@ -30,9 +31,18 @@ pub struct Mounted {
     memory: Arc<MemoryEngine>,
     /// Batches that are still written.
     left: AtomicI64,
+    /// One in so many is acknowledged and not written; 0 for none.
+    lost: AtomicI64,
+    /// How many have come.
+    batches: AtomicI64,
 }
 
 impl Mounted {
+    /// From now on loses one batch in so many.
+    pub fn lose_one_in(&self, batches: i64) {
+        self.lost.store(batches, Ordering::SeqCst);
+    }
+
     /// Lets so many more batches through, then none.
     pub fn kill_after(&self, batches: i64) {
         self.left.store(batches, Ordering::SeqCst);
@@ -58,7 +68,9 @@ impl Engine for Mounted {
             self.left.store(-1, Ordering::SeqCst);
             return Err(dead());
         }
-        self.memory.apply(batch)
+        let (n, one_in) =
+            (self.batches.fetch_add(1, Ordering::SeqCst), self.lost.load(Ordering::SeqCst));
+        if one_in > 0 && n % one_in == 0 { Ok(()) } else { self.memory.apply(batch) }
     }
 
     fn sync(&self) -> millrace_store::Result<()> {

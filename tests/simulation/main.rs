@@ -6,12 +6,15 @@
 
 mod census;
 mod engine;
+mod sabotage;
 mod time;
 mod weather;
 mod world;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use census::Census;
+use sabotage::Sabotage;
 use world::World;
 
 /// Seeds that are always tried.
@@ -20,6 +23,11 @@ const FIXED: [u64; 4] = [1, 2, 3, 4];
 const RANDOM_RUNS: u64 = 2;
 /// What users do in one run.
 const DEEDS: usize = 120;
+/// Rounds of messages after the storm in which all must agree.
+const ROUNDS_MAX: usize = 30;
+/// Seeds of runs with something broken on purpose, and the rounds that are waited there.
+const SABOTAGED: [u64; 4] = [1, 2, 3, 4];
+const ROUNDS_SABOTAGED: usize = 6;
 
 #[test]
 fn servers_agree_after_every_storm() {
@@ -32,21 +40,40 @@ fn servers_agree_after_every_storm() {
     FIXED.into_iter().chain(drawn).for_each(run);
 }
 
+#[test]
+fn a_lost_commit_a_broken_rule_and_another_order_of_resolution_are_noticed() {
+    if std::env::var_os("SIMULATION_SEED").is_some() {
+        return;
+    }
+    let whole = outcome(SABOTAGED[0], Sabotage::None, ROUNDS_SABOTAGED);
+    assert!(whole.is_ok(), "where nothing is broken, so many rounds are enough: {whole:?}");
+    for sabotage in [Sabotage::LosesCommits(7), Sabotage::AuthRule, Sabotage::ResolutionOrder] {
+        let noticed =
+            SABOTAGED.into_iter().find_map(|seed| outcome(seed, sabotage, ROUNDS_SABOTAGED).err());
+        let noticed = noticed.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
+        println!("{sabotage:?} is noticed: {noticed}");
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "a run says how it went")]
 fn run(seed: u64) {
     println!("seed {seed}");
+    match outcome(seed, Sabotage::None, ROUNDS_MAX) {
+        Ok(census) => println!("seed {seed}: {census}"),
+        Err(disagreement) => panic!("SIMULATION_SEED={seed}: {disagreement}"),
+    }
+}
+
+/// What a run had, or what its servers cannot agree on.
+fn outcome(seed: u64, sabotage: Sabotage, rounds_max: usize) -> Result<Census, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let outcome = runtime.block_on(async {
-        let mut world = World::new(seed).await;
+    runtime.block_on(async {
+        let mut world = World::new(seed, sabotage).await;
         world.storm(DEEDS).await;
-        world.heal().await
-    });
-    match outcome {
-        Ok(census) => println!("seed {seed}: {census}"),
-        Err(disagreement) => panic!("SIMULATION_SEED={seed}: {disagreement}"),
-    }
+        world.heal(rounds_max).await
+    })
 }

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
+use millrace_domain::Rulebook;
+use millrace_model::rules::room_version;
 use millrace_test_support::{Answer, Client, Network, TestServer};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IndexedRandom};
-use ruma::OwnedRoomId;
+use ruma::{OwnedEventId, OwnedRoomId};
 use serde_json::{Value, json};
 
 use crate::{
     census::{Census, Holding, difference, holding},
     engine::{Disk, Mounted},
+    sabotage::Sabotage,
     time,
     weather::{Exposed, Sky, Weather},
 };
@@ -18,8 +21,6 @@ const SERVERS: usize = 5;
 const ROOMS: usize = 2;
 /// How long a user waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Rounds of messages after which all must agree.
-const ROUNDS_MAX: usize = 30;
 /// Pages of history that a user reads.
 const PAGES_MAX: usize = 30;
 /// Simulated time of one such round.
@@ -30,6 +31,10 @@ struct Node {
     name: String,
     disk: Disk,
     mounted: Arc<Mounted>,
+    /// By what it judges.
+    rules: Rulebook,
+    /// One commit in so many is lost; 0 for none.
+    loses: i64,
     server: Option<TestServer>,
     /// Is in every room from the start, and stays.
     resident: Client,
@@ -45,11 +50,14 @@ pub struct World {
     nodes: Vec<Node>,
     rooms: Vec<String>,
     census: Census,
+    sabotage: Sabotage,
+    /// What users were told that they have sent: room, server, event.
+    acknowledged: Vec<(String, usize, OwnedEventId)>,
 }
 
 impl World {
     /// Five servers and two rooms in which each has a user.
-    pub async fn new(seed: u64) -> Self {
+    pub async fn new(seed: u64, sabotage: Sabotage) -> Self {
         let network = Network::default();
         tokio::spawn(time::pass(network.clock.clone()));
         let sky = Sky::new(seed);
@@ -59,7 +67,8 @@ impl World {
         }
         let random = StdRng::seed_from_u64(seed ^ 0x5eed);
         let (rooms, census) = (Vec::new(), Census::default());
-        let mut world = Self { network, sky, random, nodes, rooms, census };
+        let acknowledged = Vec::new();
+        let mut world = Self { network, sky, random, nodes, rooms, census, sabotage, acknowledged };
         for n in 0..ROOMS {
             world.make_room(n).await;
         }
@@ -67,7 +76,8 @@ impl World {
     }
 
     async fn make_room(&mut self, creator: usize) {
-        let version = ["10", "11", "12"].choose(&mut self.random).expect("not empty");
+        let versions = self.sabotage.versions();
+        let version = versions.choose(&mut self.random).expect("not empty");
         let users = self.nodes.iter().enumerate().filter(|(n, _)| *n != creator);
         let mut levels: serde_json::Map<String, Value> =
             users.map(|(_, node)| (node.resident.user().to_string(), json!(60))).collect();
@@ -95,6 +105,7 @@ impl World {
 
     /// Users do `deeds` things while the network fails and servers crash.
     pub async fn storm(&mut self, deeds: usize) {
+        self.begin_sabotage().await;
         self.sky.set(Weather::STORM);
         for _ in 0..deeds {
             match self.random.random_range(0..100) {
@@ -106,6 +117,28 @@ impl World {
             }
             let pause = Duration::from_millis(self.random.random_range(0..3000));
             tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Lets the last server do wrong what is to be done wrong: only now, when it is in the rooms.
+    async fn begin_sabotage(&mut self) {
+        let node = self.nodes.last_mut().expect("there are servers");
+        match self.sabotage {
+            Sabotage::None => {}
+            Sabotage::LosesCommits(one_in) => node.lose_one_in(one_in),
+            Sabotage::AuthRule | Sabotage::ResolutionOrder => {
+                node.rules = self.sabotage.rules();
+                node.die(&self.network);
+                node.restart(&self.network, &self.sky).await;
+            }
+        }
+    }
+
+    /// Keeps in mind what a user was told to have sent.
+    fn note(&mut self, room: &str, node: usize, answer: &Answer) {
+        let sent = answer.body["event_id"].as_str().filter(|_| answer.status.is_success());
+        if let Some(event) = sent.and_then(|event| OwnedEventId::try_from(event).ok()) {
+            self.acknowledged.push((room.to_owned(), node, event));
         }
     }
 
@@ -129,18 +162,18 @@ impl World {
 
     /// Kills a server before one of its next writes.
     async fn crash(&mut self) {
-        let node = self.random.random_range(0..SERVERS);
+        let n = self.random.random_range(0..SERVERS);
         let batches = self.random.random_range(0..6);
-        let node = &mut self.nodes[node];
-        if node.server.is_none() {
+        if self.nodes[n].server.is_none() {
             return;
         }
-        node.mounted.kill_after(batches);
-        let room = &self.rooms[0];
+        self.nodes[n].mounted.kill_after(batches);
+        let room = self.rooms[0].clone();
         for _ in 0..=batches {
-            drop(say(&node.resident, room, "before the crash").await);
+            let answer = say(&self.nodes[n].resident, &room, "before the crash").await;
+            self.note(&room, n, &answer);
         }
-        node.die(&self.network);
+        self.nodes[n].die(&self.network);
         self.census.crashes += 1;
     }
 
@@ -182,12 +215,13 @@ impl World {
         self.census.deeds.1 += 1;
         if let Ok(answer) = tokio::time::timeout(PATIENCE, done).await {
             self.census.deeds.0 += usize::from(answer.status.is_success());
+            self.note(&room, node, &answer);
         }
     }
 
     /// Ends the storm; every server's user speaks, until all hold the same. What they had, or what
     /// they cannot agree on.
-    pub async fn heal(mut self) -> Result<Census, String> {
+    pub async fn heal(mut self, rounds_max: usize) -> Result<Census, String> {
         self.sky.set(Weather::default());
         for one in 0..SERVERS {
             for other in 0..one {
@@ -195,10 +229,12 @@ impl World {
             }
         }
         for node in &mut self.nodes {
+            node.lose_one_in(0);
             node.restart(&self.network, &self.sky).await;
         }
         let mut disagreement = String::new();
-        for round in 1..=ROUNDS_MAX {
+        for round in 1..=rounds_max {
+            self.census.rounds = round;
             for room in &self.rooms {
                 for node in &self.nodes {
                     drop(say(&node.resident, room, &format!("round {round}")).await);
@@ -207,14 +243,11 @@ impl World {
             tokio::time::sleep(ROUND).await;
             self.read_all_history().await;
             match self.compare().await? {
-                None => {
-                    self.census.rounds = round;
-                    return Ok(self.census);
-                }
+                None => return Ok(self.census),
                 Some(found) => disagreement = found,
             }
         }
-        Err(format!("no agreement after {ROUNDS_MAX} rounds: {disagreement}; {}", self.census))
+        Err(format!("no agreement: {disagreement}; {}", self.census))
     }
 
     /// Residents page back to the beginning, so that servers fill in what they lack.
@@ -235,6 +268,7 @@ impl World {
 
     async fn compare(&mut self) -> Result<Option<String>, String> {
         let (mut merges, mut events, mut rejected, mut soft_failed) = (0, 0, 0, 0);
+        let mut conflicts = 0;
         let mut disagreement = None;
         for room in &self.rooms {
             let id = OwnedRoomId::try_from(room.as_str()).map_err(|error| error.to_string())?;
@@ -249,13 +283,20 @@ impl World {
                     disagreement = Some(format!("{room}, s0 and s{n}: {found}"));
                 }
             }
+            for (_, n, event) in self.acknowledged.iter().filter(|(of, ..)| of == room) {
+                if !held[*n].accepted.contains_key(event) {
+                    disagreement =
+                        Some(format!("{room}: s{n} has acknowledged {event}, and lost it"));
+                }
+            }
             merges += held[0].merges;
+            conflicts += held[0].conflicts;
             events += held.iter().map(|holding| holding.accepted.len()).max().unwrap_or(0);
             rejected += held.iter().map(|holding| holding.rejected).sum::<usize>();
             soft_failed += held.iter().map(|holding| holding.soft_failed).sum::<usize>();
         }
         let census = &mut self.census;
-        (census.merges, census.events) = (merges, events);
+        (census.merges, census.conflicts, census.events) = (merges, conflicts, events);
         (census.rejected, census.soft_failed) = (rejected, soft_failed);
         Ok(disagreement)
     }
@@ -265,9 +306,15 @@ impl Node {
     async fn start(name: String, network: &Network, sky: &Sky) -> Self {
         let disk = Disk::default();
         let mounted = disk.mount();
-        let server = serve(&name, &mounted, network, sky).await;
+        let rules: Rulebook = room_version::rules;
+        let server = serve((&name, rules), &mounted, network, sky).await;
         let (resident, guest) = (server.register("resident").await, server.register("guest").await);
-        Self { name, disk, mounted, server: Some(server), resident, guest }
+        Self { name, disk, mounted, rules, loses: 0, server: Some(server), resident, guest }
+    }
+
+    fn lose_one_in(&mut self, commits: i64) {
+        self.loses = commits;
+        self.mounted.lose_one_in(commits);
     }
 
     fn die(&mut self, network: &Network) {
@@ -283,19 +330,25 @@ impl Node {
             return;
         }
         self.mounted = self.disk.mount();
-        let server = serve(&self.name, &self.mounted, network, sky).await;
+        self.mounted.lose_one_in(self.loses);
+        let server = serve((&self.name, self.rules), &self.mounted, network, sky).await;
         self.resident = self.resident.on(&server);
         self.guest = self.guest.on(&server);
         self.server = Some(server);
     }
 }
 
-async fn serve(name: &str, mounted: &Arc<Mounted>, network: &Network, sky: &Sky) -> TestServer {
+async fn serve(
+    (name, rules): (&str, Rulebook),
+    mounted: &Arc<Mounted>,
+    network: &Network,
+    sky: &Sky,
+) -> TestServer {
     let mut config = TestServer::config();
     config.server.server_name = name.to_owned();
     let transport = Arc::new(Exposed { link: network.transport(name), sky: sky.clone() });
     let clock = network.clock.clone();
-    let server = TestServer::start_between(mounted.clone(), &config, clock, transport).await;
+    let server = TestServer::start_by(rules, mounted.clone(), &config, clock, transport).await;
     network.enter(name, server.router.clone());
     server
 }

@@ -9,9 +9,11 @@ import (
 	"hash/fnv"
 	"io"
 	"log"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -25,8 +27,13 @@ const (
 	exitBroken = 2 // the suite could not be run
 )
 
-// defaultPackages are those of the specification; the others in Complement are of single MSCs.
-var defaultPackages = []string{"tests", "tests/csapi"}
+// defaultPackages are those of the specification, and of the MSCs that have become part of it or that
+// clients use today. The others in Complement are of proposals that Millrace does not implement.
+var defaultPackages = []string{
+	"tests", "tests/csapi",
+	"tests/msc3391", "tests/msc3757", "tests/msc3874", "tests/msc3890", "tests/msc3902",
+	"tests/msc3930", "tests/msc3967", "tests/msc4155", "tests/msc4222", "tests/msc4306",
+}
 
 type options struct {
 	suite.Options
@@ -34,6 +41,7 @@ type options struct {
 	local       bool
 	update      bool
 	ifAvailable bool
+	retry       bool
 	lines       int
 	out         string
 }
@@ -77,6 +85,7 @@ func parse(args []string) (options, error) {
 	f.BoolVar(&o.local, "local", false, "only the tests of local-tests.tsv: no second server, no encryption keys, no media")
 	f.BoolVar(&o.update, "update", false, "add new passes to known-passes.txt")
 	f.BoolVar(&o.ifAvailable, "if-available", false, "where Complement cannot be had, say so and succeed")
+	f.BoolVar(&o.retry, "retry", true, "run what was lost once more, alone: it is lost if it fails again")
 	f.StringVar(&o.Run, "run", "", "go test -run")
 	f.StringVar(&o.Skip, "skip", "", "go test -skip")
 	f.StringVar(&o.Timeout, "timeout", "60m", "go test -timeout, per package")
@@ -160,6 +169,16 @@ func run(o options) (lost int, err error) {
 		return 0, err
 	}
 	change := verdict.Compare(results, known, selected)
+	if again := retryable(change.Lost); len(again.tests) > 0 && o.retry {
+		fmt.Printf("\nA second try of what was lost: %s\n", again.pattern())
+		second := o
+		second.Packages, second.Run, second.out = again.packages, again.pattern(), ""
+		secondResults, err := runSuite(second)
+		if err != nil {
+			return 0, err
+		}
+		change = change.Retry(results, secondResults)
+	}
 	fmt.Printf("\nServers' logs: %s\n", suite.DataDir(o.Work))
 	change.Report(os.Stdout, results, o.lines)
 	if o.update && len(change.New) > 0 {
@@ -171,6 +190,43 @@ func run(o options) (lost int, err error) {
 		return 0, errors.New("no test ran")
 	}
 	return len(change.Lost), nil
+}
+
+// retriedMax bounds the second try: a server that lost more than this is broken, not unlucky.
+const retriedMax = 20
+
+// again is what a second try runs: top-level tests.
+type again struct {
+	packages []string
+	tests    []string
+}
+
+// retryable are the tests to be run once more; none where too much was lost.
+func retryable(lost []verdict.Test) again {
+	packages, tests := map[string]bool{}, map[string]bool{}
+	for _, t := range lost {
+		name, _, _ := strings.Cut(t.Name, "/")
+		packages[t.Package], tests[name] = true, true
+	}
+	if len(tests) > retriedMax {
+		return again{}
+	}
+	return again{slices.Sorted(maps.Keys(packages)), slices.Sorted(maps.Keys(tests))}
+}
+
+// pattern is the -run of exactly these tests.
+func (a again) pattern() string {
+	return exactly(a.tests)
+}
+
+// exactly is the -run of the top-level tests of these names.
+func exactly(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = regexp.QuoteMeta(name)
+	}
+	sort.Strings(quoted)
+	return "^(" + strings.Join(quoted, "|") + ")$"
 }
 
 // runSuite runs the tests and tells of each top-level test as it ends.
@@ -214,8 +270,7 @@ func localPattern(file string) (string, error) {
 	}
 	var names []string
 	for _, t := range tests {
-		names = append(names, regexp.QuoteMeta(t.Name))
+		names = append(names, t.Name)
 	}
-	sort.Strings(names)
-	return "^(" + strings.Join(names, "|") + ")$", nil
+	return exactly(names), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -44,7 +45,7 @@ func TestMillraceIsSparedNoTestAndAnotherServerHasItsOwnKind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o.Kind != kind || len(o.Packages) != 2 {
+		if o.Kind != kind || len(o.Packages) != len(defaultPackages) {
 			t.Errorf("%s: kind %q, packages %q", server, o.Kind, o.Packages)
 		}
 	}
@@ -52,5 +53,19 @@ func TestMillraceIsSparedNoTestAndAnotherServerHasItsOwnKind(t *testing.T) {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
+	}
+}
+
+func TestLostTestsAreTriedAgainByTheirTopLevelNamesUnlessTooManyAreLost(t *testing.T) {
+	lost := []verdict.Test{{Package: "tests/csapi", Name: "TestB/one"}, {Package: "tests", Name: "TestA"}, {Package: "tests/csapi", Name: "TestB/two"}}
+	again := retryable(lost)
+	if again.pattern() != "^(TestA|TestB)$" || len(again.packages) != 2 {
+		t.Errorf("%q in %q", again.pattern(), again.packages)
+	}
+	for i := range retriedMax {
+		lost = append(lost, verdict.Test{Package: "tests", Name: fmt.Sprintf("TestC%d", i)})
+	}
+	if again := retryable(lost); len(again.tests) != 0 {
+		t.Errorf("%d tests would be tried again", len(again.tests))
 	}
 }

@@ -14,7 +14,7 @@ use millrace_domain::{
         send,
     },
 };
-use millrace_model::rules::signing_key::ServerSigningKey;
+use millrace_model::rules::{room_version, signing_key::ServerSigningKey};
 use millrace_store::{Limits, Store, engine::MemoryEngine};
 use ruma::{
     CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomId,
@@ -59,6 +59,7 @@ pub async fn world() -> Rooms {
         clock: Arc::new(Ticks::default()),
         random: Arc::new(Ticks::default()),
         identity: Arc::new(Identity { name, key }),
+        rules: room_version::rules,
     };
     Rooms::open(env, CacheSizes::default()).await.expect("rooms")
 }

@@ -2,12 +2,14 @@
 //! Client Config), and what the server itself keeps there: push rules and read markers.
 
 mod ignored;
+mod invite_permission;
 mod set;
 mod tags;
 
 pub use self::{
     ignored::ignored,
-    set::{FULLY_READ, PUSH_RULES, SetError, set},
+    invite_permission::{InvitePermission, InvitePermissions},
+    set::{FULLY_READ, PUSH_RULES, SetError, delete, set},
     tags::{delete_tag, set_tag, tags},
 };
 

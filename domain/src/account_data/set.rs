@@ -1,4 +1,4 @@
-//! Setting account data.
+//! Setting and deleting account data.
 
 use futures::FutureExt;
 use millrace_store::{Tx, tables::ACCOUNT_DATA};
@@ -33,7 +33,8 @@ pub enum SetError {
     Store(#[from] millrace_store::Error),
 }
 
-/// Sets the content of one type of account data, of a room or (`None`) of the account.
+/// Sets the content of one type of account data, of a room or (`None`) of the account. An empty
+/// object deletes it (MSC3391); clients are told of it once, in the next sync.
 ///
 /// # Errors
 /// As [`SetError`] says.
@@ -54,11 +55,39 @@ pub async fn set(
     if content.len() > CONTENT_BYTES_MAX {
         return Err(SetError::TooLarge);
     }
+    if is_empty(content) {
+        return delete(env, user, room, kind).await;
+    }
     let write = |tx: Tx| {
         tx.put(&ACCOUNT_DATA, user, (room_key(room), kind), content);
         std::future::ready(Ok::<_, SetError>(())).boxed()
     };
     env.store.transact(write).await
+}
+
+/// Deletes account data of one type. Syncs tell an empty content, once.
+///
+/// # Errors
+/// As [`SetError`] says; what is not there is no error.
+pub async fn delete(
+    env: &Env,
+    user: &UserId,
+    room: Option<&RoomId>,
+    kind: &str,
+) -> Result<(), SetError> {
+    if matches!(kind, FULLY_READ | PUSH_RULES) {
+        return Err(SetError::ServerManaged(kind.to_owned()));
+    }
+    let write = |tx: Tx| {
+        tx.delete(&ACCOUNT_DATA, user, (room_key(room), kind));
+        std::future::ready(Ok::<_, SetError>(())).boxed()
+    };
+    env.store.transact(write).await
+}
+
+/// Whether an object has no fields.
+fn is_empty(object: &str) -> bool {
+    object.bytes().all(|byte| matches!(byte, b'{' | b'}') || byte.is_ascii_whitespace())
 }
 
 #[cfg(test)]
@@ -85,11 +114,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_empty_content_deletes_as_deleting_does() {
+        let env = testing::env().await;
+        let alice = user_id!("@alice:test.example");
+        for empty in [Some("{ }"), None] {
+            set(&env, alice, None, "k", &raw(r#"{"a":{}}"#)).await.unwrap();
+            match empty {
+                Some(empty) => set(&env, alice, None, "k", &raw(empty)).await.unwrap(),
+                None => delete(&env, alice, None, "k").await.unwrap(),
+            }
+            assert_eq!(get(&env.store.snapshot(), alice, None, "k").await.unwrap(), None);
+        }
+    }
+
+    #[tokio::test]
     async fn what_the_server_manages_cannot_be_set() {
         let env = testing::env().await;
         let alice = user_id!("@alice:test.example");
         for kind in [FULLY_READ, PUSH_RULES] {
             let refused = set(&env, alice, None, kind, &raw("{}")).await;
+            assert!(matches!(refused, Err(SetError::ServerManaged(_))), "{kind}");
+            let refused = delete(&env, alice, None, kind).await;
             assert!(matches!(refused, Err(SetError::ServerManaged(_))), "{kind}");
         }
         let refused = set(&env, alice, None, "k", &raw("[]")).await;

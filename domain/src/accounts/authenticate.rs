@@ -3,7 +3,7 @@
 use millrace_store::{
     Read, Tx,
     rows::account::{AccessToken, TokenHash},
-    tables::ACCESS_TOKENS,
+    tables::{ACCESS_TOKENS, DEVICES},
 };
 
 use super::{Accounts, Requester, refresh, token::hash_token};
@@ -48,13 +48,20 @@ pub async fn authenticate(
 /// # Errors
 /// [`AuthenticateError::Unknown`] where the session has ended.
 pub async fn confirm(tx: &Tx, requester: &Requester) -> Result<(), AuthenticateError> {
+    if let Some(service) = &requester.service {
+        // Its token is not in the store. What can end meanwhile is the device.
+        let device = tx.get(&DEVICES, &requester.user, &requester.device).await?;
+        let holds = !service.has_device || device.is_some();
+        return if holds { Ok(()) } else { Err(AuthenticateError::Unknown) };
+    }
     let row = tx.get(&ACCESS_TOKENS, requester.token, ()).await?;
     row.map(drop).ok_or(AuthenticateError::Unknown)
 }
 
 fn requester(token: TokenHash, row: AccessToken) -> Requester {
-    let AccessToken { user, device, guest, admin, .. } = row;
-    Requester { user, device, is_guest: guest, admin, token }
+    let AccessToken { user, device, guest, admin, suspended, locked, .. } = row;
+    let service = None;
+    Requester { user, device, is_guest: guest, admin, suspended, locked, token, service }
 }
 
 /// Whether something that ends at `expires_ms` has ended.

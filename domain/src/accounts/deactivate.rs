@@ -8,15 +8,20 @@ use futures::future::FutureExt;
 use millrace_store::{
     Node, Read, Result as StoreResult, Scan, Tx,
     rows::account::{Account, Deactivation},
-    tables::{ACCOUNT_DATA, ACCOUNTS, DEPARTURES, FILTERS, PROFILES},
+    tables::{ACCOUNTS, DEPARTURES},
 };
 use ruma::{OwnedUserId, UserId};
 
 use super::{
     Accounts, AuthenticateError, Requester, confirm,
+    erase::{erase_own, erase_traces},
     sessions::{self, all_devices},
 };
-use crate::rooms::{Rooms, leave::leave_all_rooms};
+use crate::{
+    keys,
+    rooms::{Rooms, leave::leave_all_rooms},
+    threepids,
+};
 
 /// Why the account was not given up.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ pub async fn deactivate(
             tx.put(&DEPARTURES, Node, user, deactivation);
             let ended = all_devices(&tx, user).await?;
             sessions::end(&tx, user, &ended).await?;
+            keys::forget_user(&tx, user);
+            threepids::remove_all(&tx, user).await?;
             if erase {
                 erase_own(&tx, user).await?;
             }
@@ -59,22 +66,6 @@ pub async fn deactivate(
         .boxed()
     };
     accounts.env.store.transact(write).await
-}
-
-/// Deletes what is the user's alone: profile, account data, filters. All sessions end in the
-/// same transaction, so that no request that comes later writes more of it.
-async fn erase_own(tx: &Tx, user: &UserId) -> StoreResult<()> {
-    let found = tx.unprotected();
-    for (field, _) in found.scan(&PROFILES, user, Scan::all()).await? {
-        tx.delete(&PROFILES, user, &field);
-    }
-    for ((room, kind), _) in found.scan(&ACCOUNT_DATA, user, Scan::all()).await? {
-        tx.delete(&ACCOUNT_DATA, user, (&room, &kind));
-    }
-    for (id, _) in found.scan(&FILTERS, user, Scan::all()).await? {
-        tx.delete(&FILTERS, user, &id);
-    }
-    Ok(())
 }
 
 /// Whether and how an account was given up.
@@ -97,12 +88,17 @@ pub async fn departing(accounts: &Accounts) -> StoreResult<Vec<OwnedUserId>> {
     Ok(rows.into_iter().map(|(user, _)| user).collect())
 }
 
-/// Takes a deactivated user out of all rooms, and notes that this is done. Repeating it is harmless.
+/// Takes a deactivated user out of all rooms, erases their traces there if they want it, and notes that
+/// this is done. Repeating it is harmless.
 ///
 /// # Errors
 /// Where the store fails; then it is still to be done.
 pub async fn depart(accounts: &Accounts, rooms: &Rooms, user: &UserId) -> StoreResult<()> {
     leave_all_rooms(rooms, user).await?;
+    let deactivation = find_deactivation(&accounts.env.store.snapshot(), user).await?;
+    if deactivation.is_some_and(|deactivation| deactivation.erase) {
+        erase_traces(accounts, user).await?;
+    }
     let write = |tx: Tx| {
         async move {
             tx.delete(&DEPARTURES, Node, user);

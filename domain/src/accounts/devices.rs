@@ -12,6 +12,7 @@ use super::{
     Accounts, AuthenticateError, DeviceFate, Requester, confirm, devices_changed,
     sessions::{self, all_devices},
 };
+use crate::keys;
 
 /// The longest name of a device, in bytes.
 pub const NAME_BYTES_MAX: usize = 512;
@@ -36,6 +37,9 @@ pub enum DeviceError {
     /// The name is too long.
     #[error("a device's name has at most {NAME_BYTES_MAX} bytes")]
     NameTooLong,
+    /// One of the user's keys has that name, and could be taken for the device.
+    #[error("a device cannot be named like a key")]
+    NamedLikeKey,
     /// The session has ended meanwhile.
     #[error(transparent)]
     Session(#[from] AuthenticateError),
@@ -83,6 +87,47 @@ fn info(
     DeviceInfo { id, display_name: device.display_name, seen }
 }
 
+/// Makes a device without a session, as application services do for their users (spec: Application
+/// Service API, Creating devices). Returns whether it is new; one that is there gets the name.
+///
+/// # Errors
+/// As [`DeviceError`] says.
+pub async fn create_device(
+    accounts: &Accounts,
+    requester: &Requester,
+    id: &DeviceId,
+    name: Option<&str>,
+) -> Result<bool, DeviceError> {
+    if name.is_some_and(|name| name.len() > NAME_BYTES_MAX) {
+        return Err(DeviceError::NameTooLong);
+    }
+    let user = &requester.user;
+    let write = |tx: Tx| {
+        async move {
+            if tx.get(&DEVICES, user, id).await?.is_some() {
+                return Ok(false);
+            }
+            if keys::is_signing_key(&tx, user, id).await? {
+                return Err(DeviceError::NamedLikeKey);
+            }
+            let device = Device {
+                display_name: name.map(str::to_owned),
+                created_ms: accounts.now_ms(),
+                ..Device::default()
+            };
+            sessions::put_device(&tx, user, id, &device).await?;
+            devices_changed(&tx, user, [id], DeviceFate::Changed).await?;
+            Ok(true)
+        }
+        .boxed()
+    };
+    let created = accounts.env.store.transact(write).await?;
+    if !created {
+        rename_device(accounts, requester, id, name).await?;
+    }
+    Ok(created)
+}
+
 /// Names a device of the requester; none leaves the name as it is.
 ///
 /// # Errors
@@ -106,6 +151,7 @@ pub async fn rename_device(
             }
             let device = Device { display_name: name.map(str::to_owned), ..device };
             sessions::put_device(&tx, user, id, &device).await?;
+            keys::rename(&tx, user, id, name).await?;
             devices_changed(&tx, user, [id], DeviceFate::Changed).await?;
             Ok(())
         }

@@ -18,6 +18,8 @@ use super::{Accounts, Requester};
 const PAUSE: Duration = Duration::from_mins(5);
 /// Devices of one write. Beyond, it is time to write, however short the pause was.
 const BATCH_MAX: usize = 2000;
+/// So much of a client's introduction is kept.
+const AGENT_CHARS_MAX: usize = 256;
 
 /// What has been seen since the last write. What is here when the process dies is lost: it tells
 /// people where they are logged in, and is not worth a write for each request.
@@ -36,6 +38,23 @@ struct Sighting {
     device: OwnedDeviceId,
     at_ms: u64,
     ip: IpAddr,
+    user_agent: Option<String>,
+}
+
+/// From where a request came.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The address.
+    pub ip: IpAddr,
+    /// As what the client introduced itself.
+    pub user_agent: Option<&'a str>,
+}
+
+impl Origin<'_> {
+    fn agent(&self) -> Option<String> {
+        let agent = self.user_agent?;
+        Some(agent.chars().take(AGENT_CHARS_MAX).collect())
+    }
 }
 
 /// What is due to be written.
@@ -55,16 +74,20 @@ impl LastSeen {
     pub fn note(
         &self,
         requester: &Requester,
-        ip: IpAddr,
+        origin: Origin<'_>,
         now: MilliSecondsSinceUnixEpoch,
     ) -> Option<Batch> {
         let at_ms = now.get().into();
         let mut state = self.0.lock();
         if let Some(sighting) = state.seen.get_mut(&requester.token) {
-            (sighting.at_ms, sighting.ip) = (at_ms, ip);
+            (sighting.at_ms, sighting.ip) = (at_ms, origin.ip);
+            if sighting.user_agent.as_deref() != origin.user_agent {
+                sighting.user_agent = origin.agent();
+            }
         } else {
             let (user, device) = (requester.user.clone(), requester.device.clone());
-            state.seen.insert(requester.token, Sighting { user, device, at_ms, ip });
+            let (ip, user_agent) = (origin.ip, origin.agent());
+            state.seen.insert(requester.token, Sighting { user, device, at_ms, ip, user_agent });
         }
         let pause_ms = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
         let due = at_ms.saturating_sub(state.written_ms) >= pause_ms;
@@ -89,11 +112,10 @@ impl LastSeen {
         store
             .transact(|tx: Tx| {
                 async move {
-                    for Sighting { user, device, at_ms, ip } in &batch.0 {
+                    for sighting @ Sighting { user, device, .. } in &batch.0 {
                         let known = tx.get(&millrace_store::tables::DEVICES, user, device).await?;
                         if known.is_some() {
-                            let seen = DeviceSeen { at_ms: *at_ms, ip: ip.to_string() };
-                            tx.put(&DEVICES_SEEN, user, device, &seen);
+                            tx.put(&DEVICES_SEEN, user, device, &sighting.seen());
                         }
                     }
                     Ok(())
@@ -108,6 +130,13 @@ impl LastSeen {
         let state = self.0.lock();
         let of_device = |s: &&Sighting| s.user == user && s.device == device;
         let newest = state.seen.values().filter(of_device).max_by_key(|s| s.at_ms)?;
-        Some(DeviceSeen { at_ms: newest.at_ms, ip: newest.ip.to_string() })
+        Some(newest.seen())
+    }
+}
+
+impl Sighting {
+    fn seen(&self) -> DeviceSeen {
+        let (ip, user_agent) = (self.ip.to_string(), self.user_agent.clone());
+        DeviceSeen { at_ms: self.at_ms, ip, user_agent }
     }
 }

@@ -6,12 +6,13 @@ use millrace_store::{
     rows::account::Account,
     tables::{ACCOUNTS, DEVICES, LOGIN_TOKENS},
 };
-use ruma::{OwnedUserId, UserId};
+use ruma::{OwnedUserId, UserId, api::client::uiaa::UserIdentifier};
 
 use super::{
     Accounts, Login, NewDevice, authenticate::is_over, password::HashError, sessions,
     token::hash_token,
 };
+use crate::threepids::{self, Address};
 
 /// Why nobody was logged in.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ pub enum LogInError {
     /// The account was given up.
     #[error("this account has been deactivated")]
     Deactivated,
+    /// An administrator has locked the account.
+    #[error("this account has been locked")]
+    Locked,
     /// The password could not be checked.
     #[error(transparent)]
     Password(#[from] HashError),
@@ -47,17 +51,36 @@ pub fn named_user(accounts: &Accounts, name: &str) -> Option<OwnedUserId> {
     UserId::parse(format!("@{}:{server}", user.localpart().to_lowercase())).ok()
 }
 
-/// Logs a device in by password. `name` is as in [`named_user`].
+/// The user of this server that an identifier names: a user ID, or an address that is an account's
+/// (spec: Client-Server API, Identifier types).
+///
+/// # Errors
+/// Where the store fails.
+pub async fn identified_user(
+    accounts: &Accounts,
+    identifier: &UserIdentifier,
+) -> millrace_store::Result<Option<OwnedUserId>> {
+    let address = match identifier {
+        UserIdentifier::Matrix(matrix) => return Ok(named_user(accounts, &matrix.user)),
+        UserIdentifier::Email(email) => Address::email(&email.address),
+        UserIdentifier::Msisdn(phone) => Address::msisdn(&phone.number),
+        UserIdentifier::PhoneNumber(phone) => Address::phone(&phone.country, &phone.phone),
+        _ => return Ok(None),
+    };
+    let Ok(address) = address else { return Ok(None) };
+    threepids::owner(&accounts.env.store.snapshot(), &address).await
+}
+
+/// Logs a device in by password.
 ///
 /// # Errors
 /// As [`LogInError`] says. It takes as long for users that do not exist.
 pub async fn log_in_by_password(
     accounts: &Accounts,
-    name: &str,
+    user: Option<OwnedUserId>,
     password: &str,
     device: &NewDevice,
 ) -> Result<Login, LogInError> {
-    let user = named_user(accounts, name);
     let hash = &check_password(accounts, user.as_deref(), password).await?;
     let user = &user.ok_or(LogInError::WrongPassword)?;
     // The cost of hashes may have been raised since; only now is the password at hand.
@@ -73,6 +96,9 @@ pub async fn log_in_by_password(
             // The password may have been changed while it was checked.
             let same = |account: &Account| account.password_hash.as_ref() == Some(hash);
             let mut account = account.filter(same).ok_or(LogInError::WrongPassword)?;
+            if account.locked {
+                return Err(LogInError::Locked);
+            }
             if rehashed.is_some() {
                 account.password_hash.clone_from(rehashed);
                 tx.put(&ACCOUNTS, user, (), &account);
@@ -105,6 +131,31 @@ pub(super) async fn check_password(
     hash.filter(|_| fits).ok_or(LogInError::WrongPassword)
 }
 
+/// Logs a device in for the application service that the user belongs to.
+///
+/// # Errors
+/// As [`LogInError`] says; [`LogInError::WrongPassword`] where there is no such user.
+pub async fn log_in_by_service(
+    accounts: &Accounts,
+    user: &UserId,
+    device: &NewDevice,
+) -> Result<Login, LogInError> {
+    let write = |tx: Tx| {
+        async move {
+            let account = tx.get(&ACCOUNTS, user, ()).await?.ok_or(LogInError::WrongPassword)?;
+            if account.deactivated.is_some() {
+                return Err(LogInError::Deactivated);
+            }
+            if account.locked {
+                return Err(LogInError::Locked);
+            }
+            Ok(sessions::begin(accounts, &tx, user, &account, device).await?)
+        }
+        .boxed()
+    };
+    accounts.env.store.transact(write).await
+}
+
 /// Logs a device in by a login token, which is used up by that.
 ///
 /// # Errors
@@ -122,10 +173,18 @@ pub async fn log_in_by_token(
                 return Err(LogInError::LoginToken);
             }
             let account = tx.get(&ACCOUNTS, &row.user, ()).await?.ok_or(LogInError::LoginToken)?;
+            if account.locked {
+                return Err(LogInError::Locked);
+            }
             tx.delete(&LOGIN_TOKENS, hash, ());
-            if let Some(mut issuer) = tx.get(&DEVICES, &row.user, &row.device).await? {
+            if account.deactivated.is_some() {
+                return Err(LogInError::Deactivated);
+            }
+            if let Some(by) = &row.device
+                && let Some(mut issuer) = tx.get(&DEVICES, &row.user, by).await?
+            {
                 issuer.login_token.take_if(|held| *held == hash);
-                sessions::put_device(&tx, &row.user, &row.device, &issuer).await?;
+                sessions::put_device(&tx, &row.user, by, &issuer).await?;
             }
             Ok(sessions::begin(accounts, &tx, &row.user, &account, device).await?)
         }

@@ -31,12 +31,12 @@ pub async fn log_out(accounts: &Accounts, requester: &Requester) -> Result<()> {
 /// # Errors
 /// Where the store fails.
 pub async fn log_out_everywhere(accounts: &Accounts, user: &UserId) -> Result<()> {
-    let write = |tx: Tx| {
-        async move {
-            let ended = all_devices(&tx, user).await?;
-            sessions::end(&tx, user, &ended).await
-        }
-        .boxed()
-    };
+    let write = |tx: Tx| async move { log_out_all(&tx, user).await }.boxed();
     accounts.env.store.transact(write).await
+}
+
+/// As [`log_out_everywhere`], within a transaction.
+pub(crate) async fn log_out_all(tx: &Tx, user: &UserId) -> Result<()> {
+    let ended = all_devices(tx, user).await?;
+    sessions::end(tx, user, &ended).await
 }

@@ -46,7 +46,7 @@ pub async fn issue_login_token(
             }
             let (text, hash) = new_token(&accounts.env, TokenKind::Login);
             let expires_ms = expiry_ms(accounts.now_ms(), lifetime);
-            let row = LoginToken { user: user.clone(), device: id.clone(), expires_ms };
+            let row = LoginToken { user: user.clone(), device: Some(id.clone()), expires_ms };
             tx.put(&LOGIN_TOKENS, hash, (), &row);
             device.login_token = Some(hash);
             sessions::put_device(&tx, user, id, &device).await?;

@@ -8,59 +8,79 @@
 mod authenticate;
 mod belongings;
 mod change_password;
+mod consent;
 mod deactivate;
+mod dehydrated_device;
 mod device_list;
 mod devices;
+mod erase;
 mod last_seen;
 mod log_in;
 mod log_out;
 mod login_token;
+mod moderate;
 mod openid;
 mod password;
 mod refresh;
 mod register;
 mod registration_token;
 mod requester;
+mod reserved;
 mod sessions;
 mod set_admin;
 mod shared_secret;
+mod sso;
 #[cfg(test)]
 mod tests;
 mod token;
 pub mod uiaa;
 mod username;
+mod who_is;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::log_out::log_out_all;
 pub use self::{
     authenticate::{AuthenticateError, authenticate, confirm},
     change_password::{ChangePasswordError, NewPassword, change_password},
+    consent::{Agreed, agree, consent_word, has_agreed, is_consent_word},
     deactivate::{DeactivateError, deactivate, depart, departing, find_deactivation},
-    device_list::{DeviceFate, device_list_changed, devices_changed},
-    devices::{
-        DeviceError, DeviceInfo, NAME_BYTES_MAX as DEVICE_NAME_BYTES_MAX, delete_devices, device,
-        devices, rename_device,
+    dehydrated_device::{
+        DehydratedError, NewDehydratedDevice, dehydrate, dehydrated, dehydrated_events,
+        delete_dehydrated,
     },
-    last_seen::LastSeen,
-    log_in::{LogInError, log_in_by_password, log_in_by_token, named_user},
+    device_list::{DeviceFate, device_list_changed, devices_changed, signing_keys_changed},
+    devices::{
+        DeviceError, DeviceInfo, NAME_BYTES_MAX as DEVICE_NAME_BYTES_MAX, create_device,
+        delete_devices, device, devices, rename_device,
+    },
+    last_seen::{LastSeen, Origin},
+    log_in::{
+        LogInError, identified_user, log_in_by_password, log_in_by_service, log_in_by_token,
+        named_user,
+    },
     log_out::{log_out, log_out_everywhere},
     login_token::{LoginTokenError, issue_login_token},
+    moderate::{ModerateError, Moderated, Moderation, moderate, moderated},
     openid::{OPENID_TOKEN_LIFETIME, OpenIdError, issue_openid_token, openid_user},
     password::{HashError, PasswordCost, Passwords},
     refresh::{RefreshError, refresh},
     register::{
-        Credentials, NewAccount, RegisterError, Registered, check_available, register,
-        upgrade_guest,
+        Credentials, NewAccount, RegisterError, Registered, check_available, create_service_user,
+        register, upgrade_guest,
     },
     registration_token::is_registration_token_valid,
-    requester::Requester,
+    requester::{ByService, Requester},
+    reserved::{NoneReserved, ReservedNames},
     sessions::{Login, NewDevice},
     set_admin::set_admin,
     shared_secret::{Nonces, SharedSecretError, SharedSecretRequest, check_shared_secret},
+    sso::{SsoError, SsoIdentity, SsoLogin, linked_user, log_in_by_sso},
     token::hash_token,
     username::{InvalidUsername, parse_username},
+    who_is::who_is,
 };
-use crate::Env;
+use crate::{Env, threepids};
 
 /// What administrators decide about accounts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -79,6 +99,12 @@ pub struct Settings {
     pub lifetimes: Lifetimes,
     /// What a password hash costs.
     pub password_cost: PasswordCost,
+    /// What is decided about third-party identifiers.
+    pub threepids: threepids::Settings,
+    /// Whether other services say who somebody is.
+    pub sso: bool,
+    /// Whether who has not agreed to the documents does nothing that others see.
+    pub require_consent: bool,
 }
 
 /// A document that users agree to (`m.login.terms`).
@@ -133,10 +159,16 @@ pub struct Accounts {
     pub passwords: Passwords,
     /// Dialogues of user-interactive authentication under way.
     pub uiaa: uiaa::Dialogues,
+    /// Tells people from programmes, if whoever registers is to be a person.
+    pub captcha: Option<Arc<dyn uiaa::Captcha>>,
+    /// Names that only application services give.
+    pub reserved: Arc<dyn ReservedNames>,
     /// Nonces of the shared-secret registration.
     pub nonces: Nonces,
     /// Where devices were last seen.
     pub last_seen: LastSeen,
+    /// Who has agreed to the documents.
+    pub agreed: Agreed,
 }
 
 impl Accounts {
@@ -151,18 +183,21 @@ impl Accounts {
             settings,
             passwords,
             uiaa: uiaa::Dialogues::default(),
+            captcha: None,
+            reserved: Arc::new(NoneReserved),
             nonces: Nonces::default(),
             last_seen,
+            agreed: Agreed::default(),
         }
     }
 
     /// Now, in milliseconds since 1970.
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.env.now().get().into()
     }
 }
 
 /// The moment `lifetime` after `now_ms`.
-fn expiry_ms(now_ms: u64, lifetime: Duration) -> u64 {
+pub(crate) fn expiry_ms(now_ms: u64, lifetime: Duration) -> u64 {
     now_ms.saturating_add(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX))
 }

@@ -26,6 +26,9 @@ pub enum RefreshError {
     /// Its time is over; the session still exists.
     #[error("the refresh token has expired")]
     Expired,
+    /// An administrator has locked the account.
+    #[error("this account has been locked")]
+    Locked,
     /// The store failed.
     #[error("could not refresh the session")]
     Store(#[from] millrace_store::Error),
@@ -48,7 +51,10 @@ pub async fn refresh(accounts: &Accounts, refresh_token: &str) -> Result<Login, 
             let device = tx.get(&DEVICES, user, id).await?.ok_or(RefreshError::Unknown)?;
             // Its use proves that it arrived, together with its access token.
             let mut device = keep_only(&tx, device, row.access_token, Some(hash));
-            let tokens = Tokens { refreshes: true, guest: account.guest, admin: account.admin };
+            if account.locked {
+                return Err(RefreshError::Locked);
+            }
+            let tokens = Tokens { refreshes: true, account: &account };
             let login = sessions::issue(accounts, &tx, (user, id), &mut device, tokens);
             note_unproven(&tx, &device).await?;
             sessions::put_device(&tx, user, id, &device).await?;

@@ -11,11 +11,16 @@ use ruma::{OwnedUserId, UserId};
 use super::{
     Accounts, InvalidUsername, Login, NewDevice,
     authenticate::is_over,
+    consent::note_agreed,
     parse_username,
     password::HashError,
     registration_token,
     sessions::{self, all_devices},
     token::hash_token,
+};
+use crate::{
+    Env,
+    threepids::{self, InUse, Proved},
 };
 
 /// Letters of a name that we choose.
@@ -28,6 +33,8 @@ pub enum Credentials {
     Password(String),
     /// Nothing: the account is a guest's, and ends with its device.
     Guest,
+    /// Nothing: it is an application service's, which names its users itself.
+    Service,
 }
 
 /// An account to be created.
@@ -46,6 +53,10 @@ pub struct NewAccount {
     pub user_type: Option<String>,
     /// The registration token that was accepted, to be counted.
     pub registration_token: Option<String>,
+    /// The addresses that were proved, which become the account's.
+    pub threepids: Vec<Proved>,
+    /// Whether the documents were agreed to.
+    pub agreed: bool,
 }
 
 impl NewAccount {
@@ -60,6 +71,8 @@ impl NewAccount {
             admin: false,
             user_type: None,
             registration_token: None,
+            threepids: Vec::new(),
+            agreed: false,
         }
     }
 }
@@ -82,9 +95,15 @@ pub enum RegisterError {
     /// Somebody has it, or had it.
     #[error("the user ID {0} is taken")]
     Taken(OwnedUserId),
+    /// The name is in a namespace that only an application service fills.
+    #[error("the user ID {0} is kept for an application service")]
+    Reserved(OwnedUserId),
     /// The registration token was used up or ended meanwhile.
     #[error("the registration token is not valid any more")]
     RegistrationToken,
+    /// An address that was proved has become another account's meanwhile.
+    #[error("the address {0} belongs to an account already")]
+    AddressTaken(String),
     /// To be upgraded, a guest names its own account by a good token of it.
     #[error("the guest access token does not belong to a guest of this name")]
     NotThatGuest,
@@ -105,6 +124,9 @@ pub async fn check_available(
     name: &str,
 ) -> Result<OwnedUserId, RegisterError> {
     let user = parse_username(name, &accounts.env.identity.name)?;
+    if accounts.reserved.is_reserved(&user) {
+        return Err(RegisterError::Reserved(user));
+    }
     let account = accounts.env.store.snapshot().get(&ACCOUNTS, &user, ()).await?;
     if account.is_some() { Err(RegisterError::Taken(user)) } else { Ok(user) }
 }
@@ -115,6 +137,10 @@ pub async fn check_available(
 /// As [`RegisterError`] says; then nothing is created.
 pub async fn register(accounts: &Accounts, new: NewAccount) -> Result<Registered, RegisterError> {
     let user = match &new.username {
+        // What a service may name is told by its namespaces.
+        Some(name) if new.credentials == Credentials::Service => {
+            parse_username(name, &accounts.env.identity.name)?
+        }
         Some(name) => check_available(accounts, name).await?,
         None => chosen_user(accounts)?,
     };
@@ -123,13 +149,13 @@ pub async fn register(accounts: &Accounts, new: NewAccount) -> Result<Registered
             Credentials::Password(text) => {
                 Some(accounts.passwords.hash(&accounts.env, text).await?)
             }
-            Credentials::Guest => None,
+            Credentials::Guest | Credentials::Service => None,
         },
         created_ms: accounts.now_ms(),
         guest: new.credentials == Credentials::Guest,
         admin: new.admin,
         user_type: new.user_type.clone(),
-        deactivated: None,
+        ..Account::default()
     };
     let (new, user, account) = (&new, &user, &account);
     let write = |tx: Tx| async move { create(accounts, &tx, user, account, new).await }.boxed();
@@ -153,6 +179,14 @@ async fn create(
         return Err(RegisterError::RegistrationToken);
     }
     tx.put(&ACCOUNTS, user, (), account);
+    for proof in &new.threepids {
+        if threepids::claim(accounts, tx, user, proof).await? == Err(InUse) {
+            return Err(RegisterError::AddressTaken(proof.address.text().to_owned()));
+        }
+    }
+    if new.agreed {
+        note_agreed(accounts, tx, user).await?;
+    }
     let name = new.display_name.as_deref().unwrap_or(user.localpart());
     let json = serde_json::Value::from(name).to_string();
     tx.put(&PROFILES, user, "displayname", &json);
@@ -160,6 +194,26 @@ async fn create(
         Some(device) => Some(sessions::begin(accounts, tx, user, account, device).await?),
         None => None,
     })
+}
+
+/// Makes sure that there is an account of the user in whose name an application service asks.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn create_service_user(env: &Env, user: &UserId) -> millrace_store::Result<()> {
+    let write = |tx: Tx| {
+        async move {
+            if tx.get(&ACCOUNTS, user, ()).await?.is_none() {
+                let created_ms = env.now().get().into();
+                tx.put(&ACCOUNTS, user, (), &Account { created_ms, ..Account::default() });
+                let name = serde_json::Value::from(user.localpart()).to_string();
+                tx.put(&PROFILES, user, "displayname", &name);
+            }
+            Ok(())
+        }
+        .boxed()
+    };
+    env.store.transact(write).await
 }
 
 /// Turns the guest behind `guest_token` into an ordinary account, which keeps its name, rooms and
@@ -204,6 +258,7 @@ pub(super) async fn rewrite_tokens(
         for hash in &device.access_tokens {
             if let Some(mut row) = tx.get(&ACCESS_TOKENS, hash, ()).await? {
                 (row.guest, row.admin) = (account.guest, account.admin);
+                (row.suspended, row.locked) = (account.suspended, account.locked);
                 tx.put(&ACCESS_TOKENS, hash, (), &row);
             }
         }

@@ -13,6 +13,7 @@ use super::{
     Accounts, DeviceFate, belongings, devices_changed, expiry_ms,
     token::{TokenKind, new_token},
 };
+use crate::keys;
 
 /// Letters of a device ID that we choose.
 const DEVICE_ID_LEN: usize = 10;
@@ -58,7 +59,11 @@ pub(super) async fn begin(
     account: &Account,
     new: &NewDevice,
 ) -> Result<Login> {
-    let id = new.id.clone().unwrap_or_else(|| device_id(accounts));
+    let id = match &new.id {
+        // A device is never named like a key, or one could be verified as the other.
+        Some(id) if !keys::is_signing_key(tx, user, id).await? => id.clone(),
+        _ => device_id(accounts),
+    };
     let known = tx.get(&DEVICES, user, &*id).await?;
     if known.is_none() {
         devices_changed(tx, user, [&*id], DeviceFate::Changed).await?;
@@ -71,7 +76,7 @@ pub(super) async fn begin(
     forget_tokens(tx, &old);
     let mut device =
         Device { access_tokens: Vec::new(), refresh_tokens: Vec::new(), login_token: None, ..old };
-    let tokens = Tokens { refreshes: new.refreshes, guest: account.guest, admin: account.admin };
+    let tokens = Tokens { refreshes: new.refreshes, account };
     let login = issue(accounts, tx, (user, &id), &mut device, tokens);
     put_device(tx, user, &id, &device).await?;
     Ok(login)
@@ -79,10 +84,9 @@ pub(super) async fn begin(
 
 /// What new tokens are like.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Tokens {
+pub(super) struct Tokens<'a> {
     pub refreshes: bool,
-    pub guest: bool,
-    pub admin: bool,
+    pub account: &'a Account,
 }
 
 /// Gives a device an access token, and a refresh token if it can use one.
@@ -91,7 +95,7 @@ pub(super) fn issue(
     tx: &Tx,
     (user, id): (&UserId, &DeviceId),
     device: &mut Device,
-    tokens: Tokens,
+    tokens: Tokens<'_>,
 ) -> Login {
     let (lifetimes, now_ms) = (&accounts.settings.lifetimes, accounts.now_ms());
     let expires_in =
@@ -100,8 +104,10 @@ pub(super) fn issue(
     let row = AccessToken {
         user: user.to_owned(),
         device: id.to_owned(),
-        guest: tokens.guest,
-        admin: tokens.admin,
+        guest: tokens.account.guest,
+        admin: tokens.account.admin,
+        suspended: tokens.account.suspended,
+        locked: tokens.account.locked,
         expires_ms: expires_in.map(|lifetime| expiry_ms(now_ms, lifetime)),
         unproven_with: None,
     };

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use millrace_store::PartitionId;
 use ruma::{OwnedUserId, UserId, presence::PresenceState};
+use serde_json::{Value, json};
 
 use super::PresenceSettings;
 
@@ -20,6 +21,24 @@ pub struct Shown {
     pub last_active_ago_ms: Option<u64>,
     /// Whether the user is active now.
     pub currently_active: bool,
+}
+
+impl Shown {
+    /// The `m.presence` event that clients are told it by.
+    #[must_use]
+    pub fn event(&self) -> Value {
+        let mut content = json!({
+            "presence": self.presence,
+            "currently_active": self.currently_active,
+        });
+        if let Some(ago) = self.last_active_ago_ms {
+            content["last_active_ago"] = json!(ago);
+        }
+        if let Some(status) = &self.status_msg {
+            content["status_msg"] = json!(status);
+        }
+        json!({ "type": "m.presence", "sender": self.user, "content": content })
+    }
 }
 
 /// Of whose presence another server says nothing any more is shown as offline after so long. Servers

@@ -5,7 +5,7 @@ use millrace_store::{Read, Tx, tables::MEMBERS};
 use ruma::{OwnedUserId, RoomId, events::room::member::MembershipState};
 
 use super::{AdvanceError, NewReceipt, advance::move_receipt};
-use crate::rooms::{Rooms, events};
+use crate::rooms::{Rooms, events, partial};
 
 /// A receipt of a user of another server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,11 @@ pub async fn receive(
 
 async fn is_in_time(tx: &Tx, room: &RoomId, remote: &RemoteReceipt) -> Result<bool, AdvanceError> {
     let member = tx.get(&MEMBERS, room, &remote.user).await?;
-    if member.is_none_or(|member| member.membership != MembershipState::Join) {
+    let joined = match member {
+        Some(member) => member.membership == MembershipState::Join,
+        None => partial::may_be_member(tx.unprotected(), room, &remote.user).await?,
+    };
+    if !joined {
         return Ok(false);
     }
     let found = events::find(tx.unprotected(), room, &remote.receipt.event_id).await?;

@@ -3,11 +3,12 @@
 use futures::FutureExt;
 use millrace_store::{
     Error, Node, Read, Tx,
-    rows::inbound::{RemoteDevice, RemoteDevices},
+    rows::inbound::RemoteDevice,
     tables::{REMOTE_DEVICES, REMOTE_DEVICES_HEAD, STALE_DEVICES},
 };
 use ruma::{OwnedDeviceId, OwnedUserId, UserId};
 
+use super::shared::shared_rooms;
 use crate::{Env, accounts::device_list_changed};
 
 /// A change of one device.
@@ -23,6 +24,14 @@ pub struct DeviceUpdate {
     pub prev_ids: Vec<u64>,
     /// The device as it is now; none where it is gone.
     pub now: Option<RemoteDevice>,
+}
+
+impl DeviceUpdate {
+    /// Whether it says that it follows itself: a server of our kind introduces a device so when its
+    /// user joins a room. That is no news to who learns of the user by the joining.
+    fn introduces(&self) -> bool {
+        self.prev_ids == [self.stream_id]
+    }
 }
 
 /// A change of a user's cross-signing keys, JSON texts.
@@ -42,25 +51,39 @@ pub struct KeysUpdate {
 /// # Errors
 /// Where the store fails.
 pub async fn apply(env: &Env, update: &DeviceUpdate) -> Result<bool, Error> {
+    let user = &*update.user;
     let write = |tx: Tx| {
         async move {
-            let Some(mut head) = announce(&tx, &update.user).await? else { return Ok(false) };
-            let known = head.stream_id.unwrap_or(0);
+            let mut head = tx.get(&REMOTE_DEVICES_HEAD, user, ()).await?.unwrap_or_default();
+            let heard = head.heard.max(update.stream_id);
+            let Some(known) = head.stream_id else {
+                // Noted, as the list may be on its way to us, without this.
+                if heard > head.heard {
+                    head.heard = heard;
+                    tx.put(&REMOTE_DEVICES_HEAD, user, (), &head);
+                }
+                if !update.introduces() {
+                    announce(&tx, env, user).await?;
+                }
+                return Ok(false);
+            };
             if update.stream_id <= known {
                 return Ok(head.stale);
             }
             if update.prev_ids.iter().any(|prev| *prev > known) {
                 head.stale = true;
-                tx.put(&STALE_DEVICES, Node, &update.user, &());
+                tx.put(&STALE_DEVICES, Node, user, &());
             }
             match &update.now {
-                Some(now) => tx.put(&REMOTE_DEVICES, &update.user, &update.device, now),
-                None => tx.delete(&REMOTE_DEVICES, &update.user, &update.device),
+                Some(now) => tx.put(&REMOTE_DEVICES, user, &update.device, now),
+                None => tx.delete(&REMOTE_DEVICES, user, &update.device),
             }
             if !head.stale {
                 head.stream_id = Some(update.stream_id);
             }
-            tx.put(&REMOTE_DEVICES_HEAD, &update.user, (), &head);
+            head.heard = heard;
+            tx.put(&REMOTE_DEVICES_HEAD, user, (), &head);
+            announce(&tx, env, user).await?;
             Ok(head.stale)
         }
         .boxed()
@@ -75,20 +98,23 @@ pub async fn apply(env: &Env, update: &DeviceUpdate) -> Result<bool, Error> {
 pub async fn apply_keys(env: &Env, update: &KeysUpdate) -> Result<(), Error> {
     let write = |tx: Tx| {
         async move {
-            let Some(mut head) = announce(&tx, &update.user).await? else { return Ok(()) };
-            let KeysUpdate { master_key, self_signing_key, .. } = update.clone();
-            head.master_key = master_key.or(head.master_key);
-            head.self_signing_key = self_signing_key.or(head.self_signing_key);
-            tx.put(&REMOTE_DEVICES_HEAD, &update.user, (), &head);
-            Ok(())
+            let head = tx.get(&REMOTE_DEVICES_HEAD, &update.user, ()).await?;
+            if let Some(mut head) = head.filter(|head| head.stream_id.is_some()) {
+                let KeysUpdate { master_key, self_signing_key, .. } = update.clone();
+                head.master_key = master_key.or(head.master_key);
+                head.self_signing_key = self_signing_key.or(head.self_signing_key);
+                tx.put(&REMOTE_DEVICES_HEAD, &update.user, (), &head);
+            }
+            announce(&tx, env, &update.user).await
         }
         .boxed()
     };
     env.store.transact(write).await
 }
 
-/// Tells clients of the change; returns how far the user is tracked, if they are.
-async fn announce(tx: &Tx, user: &UserId) -> Result<Option<RemoteDevices>, Error> {
-    device_list_changed(tx, user);
-    tx.get(&REMOTE_DEVICES_HEAD, user, ()).await
+/// Tells clients of the change.
+pub(super) async fn announce(tx: &Tx, env: &Env, user: &UserId) -> Result<(), Error> {
+    let rooms = shared_rooms(tx.unprotected(), env, user).await?;
+    device_list_changed(tx, user, rooms.iter().map(|room| &**room));
+    Ok(())
 }

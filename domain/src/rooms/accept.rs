@@ -8,7 +8,7 @@ use millrace_store::{
     Read, Tx,
     rows::room::{EventHeader, Extremity, TimelineRow},
     state_tree::{Change, Difference, StateKey, StateRoot},
-    tables::{CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENTS, TIMELINE},
+    tables::{CURRENT_STATE, EVENT_HEADERS, EVENT_NUMBERS, EVENT_ROOMS, EVENTS, TIMELINE},
 };
 use ruma::{OwnedEventId, RoomId};
 
@@ -70,7 +70,7 @@ impl RoomTx<'_> {
     }
 
     /// The states after the room's ends, each once.
-    fn roots(&self) -> BTreeSet<StateRoot> {
+    pub(super) fn roots(&self) -> BTreeSet<StateRoot> {
         self.head.extremities.iter().map(|end| end.after).collect()
     }
 
@@ -147,7 +147,7 @@ impl RoomTx<'_> {
         places: &[(&str, &str)],
     ) -> Result<Vec<Option<u64>>, AppendError> {
         let (tx, room) = (self.tx, &self.room_id);
-        if root == self.head.root {
+        if root == self.flat {
             return Ok(tx.get_many(&CURRENT_STATE, room, places.iter().copied()).await?);
         }
         Ok(self.rooms.states.get_many(tx, room, root, places).await?)
@@ -165,7 +165,7 @@ impl RoomTx<'_> {
 
     /// Takes away the ends that these events are or follow: what a rejected or soft-failed event
     /// followed is followed by whoever comes after it.
-    async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
+    pub(super) async fn follow_ends(&mut self, prev: &[OwnedEventId]) -> Result<(), AppendError> {
         let mut open: Vec<OwnedEventId> = prev.to_vec();
         let mut passed = 0;
         while let Some(id) = open.pop() {
@@ -198,6 +198,7 @@ pub(super) async fn store(
     rooms.events.insert(&event);
     tx.put(&EVENTS, room, event.number, &event.pdu.json().to_string());
     tx.put(&EVENT_NUMBERS, room, &event.pdu.event_id, &event.number);
+    tx.put(&EVENT_ROOMS, event.pdu.event_id.as_str(), room, &());
     rooms.links.write(tx, room, &event).await?;
     Ok(event)
 }

@@ -16,7 +16,7 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{AppendError, Draft, Numbers, ReadError, RoomTx, RoomView, Rooms, Viewer};
+use super::{AppendError, Draft, Numbers, ReadError, RoomTx, RoomView, Rooms, Viewer, policy};
 
 /// Why an alias was not made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,16 @@ pub async fn create_alias(
     rooms.env.store.transact(body).await
 }
 
-/// Removes an alias: its maker may, and who may set the room's canonical alias. Where the latter
+/// Who removes an alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remover {
+    /// A user.
+    User,
+    /// The application service in whose namespace the alias is.
+    Keeper,
+}
+
+/// Removes an alias: its maker may, the service in whose namespace it is, and who may set the room's canonical alias. Where the latter
 /// holds, the alias is also taken out of the canonical alias event.
 ///
 /// # Errors
@@ -110,6 +119,7 @@ pub async fn delete_alias(
     rooms: &Rooms,
     alias: &RoomAliasId,
     user: &UserId,
+    by: Remover,
 ) -> Result<(), AliasError> {
     let numbers = &Numbers::draw(rooms, 1).await?;
     let body = |tx: Tx| {
@@ -121,7 +131,7 @@ pub async fn delete_alias(
                 Some(room) => may_set_canonical_alias(room, user).await?,
                 None => false,
             };
-            if row.creator != user && !may_set {
+            if row.creator != user && !may_set && by == Remover::User {
                 return Err(AliasError::NotAllowed);
             }
             tx.delete(&ALIASES, alias, ());
@@ -138,7 +148,7 @@ pub async fn delete_alias(
         }
         .boxed()
     };
-    rooms.env.store.transact(body).await
+    policy::vouching(rooms, numbers, || rooms.env.store.transact(&body)).await
 }
 
 /// Whether `user` is in the room and has the level to set its canonical alias: who does may also

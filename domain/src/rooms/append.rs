@@ -12,6 +12,7 @@ use millrace_model::{
 };
 use millrace_store::{
     Error, Read,
+    rows::partial::{Before, Ending},
     state_tree::StateRoot,
     tables::{ANNOTATIONS, EVENT_HEADERS},
 };
@@ -21,15 +22,15 @@ use ruma::{
 };
 
 use super::{
-    Event, RoomTx, accept::Followed, events::LoadError, judge::look_up, resolve::ResolveStateError,
-    states::StateError,
+    Event, RoomTx, accept::Followed, events::LoadError, judge::look_up, policy::NotVouched,
+    resolve::ResolveStateError, states::StateError,
 };
 
 /// A new event follows so many ends of the graph at most.
 const FOLLOWED_MAX: usize = 10;
 
 /// An event to be made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
     /// The sender, a user of this server.
     pub sender: OwnedUserId,
@@ -82,6 +83,12 @@ pub enum AppendError {
     /// A relation that cannot be, such as a second identical annotation.
     #[error("you have already reacted with this")]
     DuplicateAnnotation,
+    /// The room's policy server is to be asked first, which this change of the room does not do.
+    #[error("the room's policy server has not vouched for the event")]
+    Unvouched,
+    /// The room's policy server does not vouch for the event.
+    #[error(transparent)]
+    NotVouched(#[from] NotVouched),
     /// The room has a version that this program does not know.
     #[error("room version {0} is not supported")]
     Version(RoomVersionId),
@@ -109,7 +116,7 @@ impl RoomTx<'_> {
     /// [`AppendError::Refused`] where the rules do not allow it; then nothing may be committed.
     pub async fn append(&mut self, draft: Draft) -> Result<Arc<Event>, AppendError> {
         let annotation = self.new_annotation(&draft).await?;
-        let (pdu, before) = self.make(draft).await?;
+        let (pdu, before) = self.make_vouched(draft).await?;
         if self.head.last == 0 {
             self.room_id.clone_from(&pdu.room_id);
         }
@@ -117,6 +124,7 @@ impl RoomTx<'_> {
         let had_servers = self.head.remote_servers > 0;
         let number = self.next_number();
         let event = self.accept(number, pdu, before, Followed::No).await?;
+        self.note_partial(number, Before::Predecessors, Ending::New);
         self.queue(&event, had_servers);
         if let Some((target, key)) = annotation {
             let place = (&target, &event.pdu.sender, &event.pdu.kind.to_string(), &key);
@@ -134,6 +142,7 @@ impl RoomTx<'_> {
             .iter()
             .map(|event| event.pdu.reference(self.rules))
             .collect::<Result<Vec<_>, _>>()?;
+        let at = draft.at.or(self.rooms.sent_at);
         let local_id = self.rooms.env.random_text(18);
         let creates = draft.kind == TimelineEventType::RoomCreate && self.head.last == 0;
         let unnamed = creates && self.rules.authorization.room_create_event_id_as_room_id;
@@ -144,7 +153,7 @@ impl RoomTx<'_> {
             state_key: draft.state_key.as_deref(),
             content: draft.content,
             redacts: draft.redacts.as_deref(),
-            origin_server_ts: draft.at.unwrap_or_else(|| self.rooms.env.now()),
+            origin_server_ts: at.unwrap_or_else(|| self.rooms.env.now()),
             prev_events: &ends,
             auth_events: &references,
             local_id: &local_id,

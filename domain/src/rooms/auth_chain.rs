@@ -3,13 +3,38 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use millrace_store::{Read, tables::EVENT_NUMBERS};
+use millrace_model::Pdu;
+use millrace_store::{
+    Read,
+    tables::{EVENT_NUMBERS, ROOM_HEAD},
+};
 use ruma::{OwnedEventId, RoomId, RoomVersionId};
 
 use super::{Rooms, events::LoadError};
 
 /// Events that one step of the walk loads.
 const EVENTS_PER_STEP: usize = 500;
+
+/// Those of the events that are stored here and were not rejected, with all that authorises them.
+///
+/// # Errors
+/// Where an event cannot be loaded.
+pub async fn stored(
+    rooms: &Rooms,
+    room: &RoomId,
+    ids: &[OwnedEventId],
+) -> Result<Vec<Pdu>, LoadError> {
+    let snapshot = rooms.env.store.snapshot();
+    let Some(head) = snapshot.get(&ROOM_HEAD, room, ()).await? else { return Ok(Vec::new()) };
+    let numbers = snapshot.get_many(&EVENT_NUMBERS, room, ids.iter()).await?;
+    let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
+    let mut all = auth_chain(rooms, &snapshot, (room, &head.version), &numbers).await?;
+    all.extend(numbers);
+    let all: Vec<u64> = all.into_iter().collect();
+    let events = rooms.events.load(&snapshot, room, &head.version, &all).await?;
+    let accepted = events.iter().filter(|event| !event.pdu.rejected);
+    Ok(accepted.map(|event| event.pdu.clone()).collect())
+}
 
 /// Numbers of all events in the auth chains of `events`, in order of their number. An event of
 /// `events` is among them only where another one builds on it.

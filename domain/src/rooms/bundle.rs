@@ -98,7 +98,11 @@ impl RoomView<'_> {
         Ok(wanted.map(|(_, row)| row).collect())
     }
 
-    async fn newest_edit(&self, parent: &Seen) -> Result<Option<Seen>, ReadError> {
+    /// The edit of an event that counts for the viewer, if there is any.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn newest_edit(&self, parent: &Seen) -> Result<Option<Seen>, ReadError> {
         let original = &parent.event.pdu;
         let mut edits =
             self.children(&original.event_id, &RelationKind::Replace, EDITS_MAX).await?;

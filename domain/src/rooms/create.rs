@@ -23,7 +23,7 @@ use super::{
 };
 
 /// How often a room whose ID exists already is made again, a millisecond later each time.
-const COLLISIONS_MAX: u32 = 50;
+pub(super) const COLLISIONS_MAX: u32 = 50;
 
 /// A set of defaults for a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,9 +164,10 @@ pub async fn create(rooms: &Rooms, new: &NewRoom) -> Result<OwnedRoomId, CreateE
     let plan = &Plan::new(rooms, new)?;
     let numbers = &Numbers::draw(rooms, plan.events()).await?;
     for attempt in 0..COLLISIONS_MAX {
+        let at = creation_time(rooms, attempt);
         let body = |tx: Tx| {
             async move {
-                let room = plan.carry_out(&tx, rooms, numbers, attempt).await?;
+                let room = plan.carry_out(&tx, rooms, numbers, at).await?;
                 let room_id = room.room_id.clone();
                 room.finish();
                 Ok(room_id)
@@ -186,6 +187,11 @@ pub(super) fn room_id_for(rooms: &Rooms, rules: &RoomVersionRules) -> Option<Own
     let text = || format!("!{}:{}", rooms.env.random_text(18), rooms.env.identity.name);
     let random = || RoomId::parse(text()).expect("a random text and a server name are a room ID");
     (!rules.authorization.room_create_event_id_as_room_id).then(random)
+}
+
+/// When a room is said to be created, another time for each attempt.
+pub(super) fn creation_time(rooms: &Rooms, attempt: u32) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(rooms.env.now().0 + UInt::from(attempt))
 }
 
 /// A room to be, its wishes turned into events.
@@ -227,16 +233,15 @@ impl<'a> Plan<'a> {
     /// Makes the room within a transaction. [`RoomTx::finish`] is left to the caller.
     ///
     /// A room of version 12 is named by its create event, so two that are alike in everything, the
-    /// millisecond too, would be one: then `attempt` has to be another number.
+    /// millisecond too, would be one: then `at` has to be another time.
     pub async fn carry_out<'t>(
         &self,
         tx: &'t Tx,
         rooms: &'t Rooms,
         numbers: &Numbers,
-        attempt: u32,
+        at: MilliSecondsSinceUnixEpoch,
     ) -> Result<RoomTx<'t>, CreateError> {
         let new = self.new;
-        let at = MilliSecondsSinceUnixEpoch(rooms.env.now().0 + UInt::from(attempt));
         let unnamed = || ruma::owned_room_id!("!unnamed");
         let room_id = self.room_id.clone().unwrap_or_else(unnamed);
         let mut room = RoomTx::create(tx, rooms, room_id, new.version.clone(), numbers)?;

@@ -16,10 +16,10 @@ use super::{
 };
 
 /// Small numbers that look random.
-struct Dice(u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub fn roll(&mut self, sides: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
@@ -58,7 +58,7 @@ fn random_draft(dice: &mut Dice, alice: &UserId) -> Draft {
 }
 
 /// Grows the graph by `count` random events.
-fn grow(graph: &mut Graph, dice: &mut Dice, count: usize) {
+pub(crate) fn grow(graph: &mut Graph, dice: &mut Dice, count: usize) {
     let alice = user("alice");
     let first = graph.order.len() - 1;
     for _ in 0..count {
@@ -77,7 +77,7 @@ fn grow(graph: &mut Graph, dice: &mut Dice, count: usize) {
 
 /// The events from `first` on, in a random order in which each comes after what it follows and what
 /// authorises it.
-fn shuffled(graph: &Graph, dice: &mut Dice, first: usize) -> Vec<OwnedEventId> {
+pub(crate) fn shuffled(graph: &Graph, dice: &mut Dice, first: usize) -> Vec<OwnedEventId> {
     let mut left: Vec<_> = graph.order[first..].to_vec();
     let mut fed: HashSet<_> = graph.order[..first].iter().cloned().collect();
     let mut order = Vec::new();

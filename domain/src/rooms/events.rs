@@ -148,8 +148,26 @@ impl Events {
         }
     }
 
+    /// Puts an event into the cache that was read: who judged it meanwhile knows better whether it is
+    /// rejected.
+    fn insert_if_absent(&self, event: &Arc<Event>) {
+        if !self.shard(event.number).lock().events.contains(&event.number) {
+            self.insert(event);
+        }
+    }
+
     fn cached(&self, number: u64) -> Option<Arc<Event>> {
         self.shard(number).lock().events.get(&number).cloned()
+    }
+
+    /// Forgets events whose rows are not what they were.
+    pub(super) fn forget(&self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            let mut shard = self.shard(number).lock();
+            if let Some(event) = shard.events.pop(&number) {
+                shard.bytes = shard.bytes.saturating_sub(size(&event));
+            }
+        }
     }
 
     /// The events with these numbers, in their order, all of one room.
@@ -270,7 +288,7 @@ impl Events {
             let mut pdu = Pdu::from_stored(body.into(), header.event_id, room.to_owned(), rules)?;
             pdu.rejected = header.rejected;
             let event = Arc::new(Event::new(*number, pdu, rules));
-            self.insert(&event);
+            self.insert_if_absent(&event);
             events.push(event);
         }
         Ok(events)

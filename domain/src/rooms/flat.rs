@@ -17,9 +17,10 @@ use ruma::{
 };
 use serde::Deserialize;
 
-use super::{AppendError, Event, RoomTx, shown};
+use super::{AppendError, Event, RoomTx, shown, successor};
 
 const MEMBER: &str = "m.room.member";
+pub(super) const POLICY: &str = "m.room.policy";
 
 #[derive(Deserialize)]
 pub(super) struct MemberContent {
@@ -27,7 +28,7 @@ pub(super) struct MemberContent {
 }
 
 /// The membership that a member event sets.
-pub(super) fn membership_of(pdu: &Pdu) -> Option<MembershipState> {
+pub(crate) fn membership_of(pdu: &Pdu) -> Option<MembershipState> {
     pdu.content_as::<MemberContent>().ok().map(|content| content.membership)
 }
 
@@ -42,7 +43,7 @@ struct MemberChange<'a> {
 impl RoomTx<'_> {
     /// Gives the room the current state `root`, wherever it differs from the one it has.
     pub(super) async fn set_root(&mut self, root: StateRoot) -> Result<(), AppendError> {
-        let (rooms, old) = (self.rooms, self.head.root);
+        let (rooms, old) = (self.rooms, self.flat);
         let changes = rooms.states.diff(self.tx, &self.room_id, old, root).await?;
         self.follow(root, &changes).await
     }
@@ -54,12 +55,16 @@ impl RoomTx<'_> {
         changes: &[Difference],
     ) -> Result<(), AppendError> {
         self.head.root = root;
+        self.flat = root;
         let (mut members, mut numbers) = (Vec::new(), Vec::new());
         for change in changes {
             let (kind, state_key) = (&*change.key.event_type, &*change.key.state_key);
             match &change.new {
                 Some(new) => self.tx.put(&CURRENT_STATE, &self.room_id, (kind, state_key), new),
                 None => self.tx.delete(&CURRENT_STATE, &self.room_id, (kind, state_key)),
+            }
+            if kind == POLICY && state_key.is_empty() {
+                self.head.policy = change.new;
             }
             if kind == MEMBER
                 && let Ok(user) = UserId::parse(state_key)
@@ -110,6 +115,9 @@ impl RoomTx<'_> {
         let MemberChange { user, event, membership } = change;
         let old = self.tx.get(&USER_ROOMS, user, &self.room_id).await?;
         let joins = *membership == MembershipState::Join;
+        if joins {
+            successor::take_over_settings(self, user).await?;
+        }
         let shown = matches!(membership, MembershipState::Invite | MembershipState::Knock);
         let stripped = match event {
             Some(event) if shown => self.stripped_state(event).await?,
@@ -154,8 +162,10 @@ fn count(count: u64, left: bool, came: bool) -> u64 {
     count.saturating_sub(u64::from(left)) + u64::from(came)
 }
 
-/// The stripped form of a state event. That of the create event also says when the room was made.
-pub(crate) fn stripped(pdu: &Pdu) -> String {
+/// The stripped form of a state event (spec: Client-Server API, Stripped state). That of the create
+/// event also says when the room was made.
+#[must_use]
+pub fn stripped(pdu: &Pdu) -> String {
     let mut stripped = serde_json::json!({
         "type": pdu.kind.to_string(),
         "state_key": pdu.state_key,

@@ -7,7 +7,10 @@ use futures::FutureExt;
 use millrace_model::Pdu;
 use millrace_store::{
     Read, Scan, Tx,
-    rows::room::{EventHeader, Gap as GapRow, TimelineRow},
+    rows::{
+        partial::{Before, Ending},
+        room::{EventHeader, Gap as GapRow, TimelineRow},
+    },
     tables::{GAPS, MISSING_EVENTS, TIMELINE},
 };
 use ruma::{EventId, OwnedEventId, RoomId};
@@ -125,13 +128,14 @@ impl RoomTx<'_> {
             None => (self.next_number(), pdu.clone()),
         };
         let auth_events = self.auth_events_of(&pdu).await?;
-        let before = match self.state_before(&pdu).await {
+        let (before, from) = match self.state_before(&pdu).await {
             Err(ReceiveError::MissingPrevEvents(_)) => match states.get(&pdu.event_id) {
-                Some(state) => self.state_of(state).await?,
+                Some(state) => (self.state_of(state).await?, Before::Told),
                 None => return Ok(Filled::LeftOut),
             },
-            before => before?,
+            before => (before?, Before::Predecessors),
         };
+        self.note_partial(number, from, Ending::Past);
         if let Verdict::Rejected(refused) = self.judge_past(&pdu, &auth_events, before).await? {
             tracing::info!(event = %pdu.event_id, %refused, "an event of the past was rejected");
             pdu.rejected = true;

@@ -171,9 +171,11 @@ pub async fn closest(
     };
     let rows = view.snapshot.scan(&TIMELINE, view.room_id, scan.limit(LOOKED_AT_BY_TIME)).await?;
     let numbers: Vec<u64> = rows.iter().map(|(_, row)| row.event).collect();
-    let fits = |(event, _): &Found| match direction {
-        Direction::Forward => event.pdu.origin_server_ts >= at,
-        Direction::Backward => event.pdu.origin_server_ts <= at,
+    // Some may have been taken back.
+    let is_shown = |header: &EventHeader| header.place.is_some();
+    let fits = |(event, header): &Found| match direction {
+        Direction::Forward => is_shown(header) && event.pdu.origin_server_ts >= at,
+        Direction::Backward => is_shown(header) && event.pdu.origin_server_ts <= at,
     };
     let fitting = view.load(&numbers).await?.into_iter().filter(fits);
     let distance = |event: &Event| u64::from(event.pdu.origin_server_ts.0).abs_diff(at.0.into());

@@ -6,6 +6,7 @@
 //! it the room is there, or there again.
 
 mod stage;
+mod told_servers;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,17 +17,21 @@ use millrace_model::{
 };
 use millrace_store::{
     Read, Tx,
-    rows::room::{EventHeader, Extremity, RoomHead, TimelineRow},
+    rows::{
+        partial::{Before, Ending},
+        room::{EventHeader, Extremity, RoomHead, TimelineRow},
+    },
     state_tree::StateRoot,
     tables::{EVENT_NUMBERS, ROOM_HEAD, TIMELINE},
 };
 use parking_lot::Mutex;
 use ruma::{
-    OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
+    OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, UserId,
     events::{StateEventType, TimelineEventType, room::member::MembershipState},
 };
 use serde::Deserialize;
 
+pub(super) use self::stage::write_nodes;
 use self::stage::{Staged, Target};
 use super::{
     AppendError, Numbers, ReceiveError, Received, RoomTx, Rooms,
@@ -35,7 +40,8 @@ use super::{
     flat::membership_of,
     judge::{check_by_auth_events, look_up},
     outliers::store_outliers,
-    receive::{receive, receive_after_gap},
+    partial::{is_partial, settle},
+    receive::{receive, receive_after_gap, receive_after_gap_without_members},
 };
 
 /// So often a room is taken over again that has changed meanwhile.
@@ -53,8 +59,19 @@ pub struct Admission {
     pub join: Pdu,
     /// The state before the join.
     pub state: Vec<Pdu>,
-    /// The auth chain of the state.
+    /// The auth chain of the state, and of the join.
     pub auth_chain: Vec<Pdu>,
+    /// Where the state is without members: who told it, and the servers in the room.
+    pub omitted: Option<Omitted>,
+}
+
+/// What is told in the place of a room's members.
+#[derive(Debug, Clone)]
+pub struct Omitted {
+    /// The server that told the state.
+    pub told_by: OwnedServerName,
+    /// The servers that are in the room.
+    pub servers: Vec<OwnedServerName>,
 }
 
 /// Why a room could not be taken over.
@@ -96,10 +113,14 @@ pub struct Imports {
 }
 
 impl Imports {
-    fn gate(&self, room: &RoomId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut rooms = self.rooms.lock();
-        rooms.retain(|_, gate| Arc::strong_count(gate) > 1);
-        Arc::clone(rooms.entry(room.to_owned()).or_default())
+    /// Waits for the turn to change what a room has under no head, or beside it.
+    pub(super) async fn turn(&self, room: &RoomId) -> tokio::sync::OwnedMutexGuard<()> {
+        let gate = {
+            let mut rooms = self.rooms.lock();
+            rooms.retain(|_, gate| Arc::strong_count(gate) > 1);
+            Arc::clone(rooms.entry(room.to_owned()).or_default())
+        };
+        gate.lock_owned().await
     }
 }
 
@@ -110,9 +131,8 @@ impl Imports {
 /// Where what was told cannot be; then the room is as it was.
 pub async fn import(rooms: &Rooms, admission: Admission) -> Result<(), ImportError> {
     check_form(rooms, &admission)?;
-    let Admission { room, version, join, state, auth_chain } = admission;
-    let gate = rooms.imports.gate(&room);
-    let _turn = gate.lock().await;
+    let Admission { room, version, join, state, auth_chain, omitted } = admission;
+    let _turn = rooms.imports.turn(&room).await;
     let entries = stage::entries(&state);
     let mut outliers = auth_chain;
     outliers.extend(state);
@@ -122,9 +142,10 @@ pub async fn import(rooms: &Rooms, admission: Admission) -> Result<(), ImportErr
         let snapshot = rooms.env.store.snapshot();
         let head = snapshot.get(&ROOM_HEAD, &room, ()).await?;
         if head.as_ref().is_some_and(|head| head.joined_here > 0) {
-            return receive_join(rooms, &room, join, &entries).await;
+            return receive_join(rooms, &room, join, (&entries, omitted.as_ref())).await;
         }
-        let target = Target::load(rooms, (&room, &version), &entries).await?;
+        let place = (&*room, &version);
+        let target = Target::load(rooms, place, (&entries, omitted.as_ref())).await?;
         check_join(rooms, &target, &join).await?;
         let staged = stage::stage(rooms, &target, head).await?;
         if switch(rooms, &target, &join, &staged).await? {
@@ -167,12 +188,18 @@ async fn receive_join(
     rooms: &Rooms,
     room: &RoomId,
     join: Pdu,
-    entries: &[stage::Entry],
+    (entries, omitted): (&[stage::Entry], Option<&Omitted>),
 ) -> Result<(), ImportError> {
     let received = match receive(rooms, room, join.clone()).await {
         Err(ReceiveError::MissingPrevEvents(_)) => {
             let state: Vec<_> = entries.iter().map(|entry| entry.event_id.clone()).collect();
-            receive_after_gap(rooms, room, join, &state).await?
+            match omitted {
+                None => receive_after_gap(rooms, room, join, &state).await?,
+                Some(_) if is_partial(&rooms.env.store.snapshot(), room).await? => {
+                    receive_after_gap_without_members(rooms, room, join, &state).await?
+                }
+                Some(_) => return Err(ImportError::Busy(room.to_owned())),
+            }
         }
         received => received?,
     };
@@ -199,13 +226,16 @@ async fn check_join(rooms: &Rooms, target: &Target, join: &Pdu) -> Result<(), Im
     let loaded = rooms.events.load(&snapshot, &target.room, &target.version, &numbers).await;
     let loaded = loaded.map_err(AppendError::from)?;
     let state = || loaded.iter().map(|event| &event.pdu);
-    auth::check(join, rules, |kind, key| look_up(state(), kind, key))
-        .map_err(ImportError::Refused)?;
     let cited = snapshot.get_many(&EVENT_NUMBERS, &target.room, join.auth_events.iter()).await?;
     let cited: Vec<u64> = cited.into_iter().flatten().collect();
     let cited = rooms.events.load(&snapshot, &target.room, &target.version, &cited).await;
     let cited = cited.map_err(AppendError::from)?;
     let cited: Vec<&Pdu> = cited.iter().map(|event| &event.pdu).collect();
+    // Members whom the state is told without are those that authorise the join.
+    let named = || cited.iter().copied().filter(|_| target.omitted.is_some());
+    let named = || named().filter(|pdu| pdu.kind == TimelineEventType::RoomMember);
+    auth::check(join, rules, |kind, key| look_up(state().chain(named()), kind, key))
+        .map_err(ImportError::Refused)?;
     let create = state().find(|pdu| pdu.is_state_of(&TimelineEventType::RoomCreate, ""));
     check_by_auth_events(join, &cited, create, rules).map_err(ImportError::Refused)
 }
@@ -237,7 +267,18 @@ async fn switch(
             };
             // First the others of ours, whose invitations show what is staged.
             room.follow(staged.root, &staged.ours).await?;
+            if let Some(omitted) = &target.omitted {
+                room.begin_partial();
+                settle::told_by(&tx, &target.room, &omitted.told_by).await?;
+            }
             room.put_join(number, join.clone(), staged.root).await?;
+            let from = match (&target.omitted, missing.is_empty()) {
+                // Of an earlier stay we know all that is before it.
+                (_, true) => Before::Predecessors,
+                (Some(_), false) => Before::Omitted,
+                (None, false) => Before::Told,
+            };
+            room.note_partial(number, from, Ending::Only);
             if !missing.is_empty() {
                 room.open_gap(room.head.last, missing);
             }

@@ -13,8 +13,11 @@ use ruma::{
 use super::{
     AppendError, Draft, Event, Numbers, RoomTx, Rooms,
     membership::{self, Action, Change, Direct, MembershipError},
+    policy,
+    server_notices::is_sender,
     shown,
 };
+use crate::account_data::{InvitePermission, InvitePermissions};
 
 /// Invites `invited`. An invitation that is there already is left as it is, where it says the same.
 ///
@@ -95,18 +98,18 @@ pub async fn prepare_remote(
     let body = |tx: Tx| {
         async move {
             let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
-            let room = room.ok_or_else(|| MembershipError::UnknownRoom(room_id.to_owned()))?;
+            let mut room = room.ok_or_else(|| MembershipError::UnknownRoom(room_id.to_owned()))?;
             let Some(content) = change.prepare(&room).await? else { return Ok(None) };
             let kind = TimelineEventType::RoomMember;
             let draft = Draft::state(sender, kind, invited.as_str(), content);
-            let (event, _) = room.make(draft).await?;
+            let (event, _) = room.make_vouched(draft).await?;
             let shown = shown::shown_state(rooms, &tx, room_id, Some(sender)).await;
             let shown = shown.map_err(AppendError::from)?;
             Ok(Some(Prepared { event, version: room.head.version.clone(), shown }))
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }
 
 pub(super) async fn prepare(
@@ -121,6 +124,13 @@ pub(super) async fn prepare(
         }
         MembershipState::Ban => return Err(Refusal::Banned.into()),
         _ => {}
+    }
+    if room.rooms.env.is_local(change.target) {
+        let permissions = InvitePermissions::load(room.tx, change.target).await?;
+        let blocked = permissions.of(change.sender) == InvitePermission::Block;
+        if blocked && !is_sender(room.tx, change.sender).await? {
+            return Err(MembershipError::InviteBlocked(change.target.to_owned()));
+        }
     }
     let mut content = change.with_profile(room, MembershipState::Invite).await?;
     if direct == Direct::Yes {

@@ -127,7 +127,9 @@ impl RoomTx<'_> {
             places.push(create);
         }
         let keys: Vec<_> = places.iter().map(|(kind, key)| (kind.as_str(), key.as_str())).collect();
-        let numbers: Vec<u64> = self.at_places(root, &keys).await?.into_iter().flatten().collect();
+        let root = self.with_members_claimed(root, asked).await?;
+        let numbers = self.at_places(root, &keys).await?;
+        let numbers = self.with_members_named(&keys, numbers, asked);
         let asked: HashSet<u64> =
             asked.iter().map(|event| event.number).chain([self.head.create]).collect();
         if numbers.len() == asked.len() && numbers.iter().all(|number| asked.contains(number)) {

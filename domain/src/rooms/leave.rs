@@ -8,6 +8,7 @@ use ruma::{CanonicalJsonObject, RoomId, UserId, events::room::member::Membership
 use super::{
     RoomTx, Rooms,
     membership::{self, Action, Change, MembershipError},
+    server_notices::is_notices_room,
 };
 
 /// Takes `user` out of a room. Who has left already stays so, without an event.
@@ -48,6 +49,10 @@ pub(super) async fn prepare(
     change: &Change<'_>,
     current: &MembershipState,
 ) -> Result<Option<CanonicalJsonObject>, MembershipError> {
+    let invited = *current == MembershipState::Invite;
+    if invited && is_notices_room(room.tx, change.target, &room.room_id).await? {
+        return Err(MembershipError::ServerNotices);
+    }
     match current {
         MembershipState::Join | MembershipState::Invite | MembershipState::Knock => {
             Ok(Some(change.bare(MembershipState::Leave)))

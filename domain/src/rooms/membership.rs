@@ -10,7 +10,7 @@ use ruma::{
 };
 
 use super::{
-    AppendError, Draft, Numbers, RoomTx, Rooms, ban, invite, join, kick, knock, leave, successor,
+    AppendError, Draft, Numbers, RoomTx, Rooms, ban, invite, join, kick, knock, leave, policy,
 };
 
 /// Why a membership was not changed.
@@ -37,6 +37,12 @@ pub enum MembershipError {
     /// Whose ban is to be lifted is not banned.
     #[error("{0} is not banned")]
     NotBanned(OwnedUserId),
+    /// Who is to be invited wants no invitations by the sender.
+    #[error("{0} does not want to be invited")]
+    InviteBlocked(OwnedUserId),
+    /// An invitation to the room in which the server speaks to its user.
+    #[error("you cannot reject the invitation to the room of the server's notices")]
+    ServerNotices,
     /// Who is to be invited belongs to another server, which has to sign the invitation.
     #[error("{0} belongs to another server, which has to be asked first")]
     OtherServer(OwnedUserId),
@@ -157,9 +163,6 @@ impl<'a> Change<'a> {
             return Err(MembershipError::OtherServer(self.target.to_owned()));
         }
         let Some(content) = self.prepare(room).await? else { return Ok(None) };
-        if matches!(self.action, Action::Join(_)) {
-            successor::take_over_settings(room, self.target).await?;
-        }
         let (kind, target) = (TimelineEventType::RoomMember, self.target.as_str());
         Ok(Some(room.append(Draft::state(self.sender, kind, target, content)).await?))
     }
@@ -193,7 +196,7 @@ pub(super) async fn change_to(
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }
 
 #[cfg(test)]

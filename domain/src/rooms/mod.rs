@@ -15,7 +15,9 @@ pub mod create;
 #[cfg(test)]
 mod dag_tests;
 pub mod directory;
+mod ends;
 pub mod events;
+pub mod find_event;
 mod flat;
 pub mod forget;
 pub mod gap;
@@ -33,9 +35,13 @@ mod lazy_state;
 pub mod leave;
 pub mod members;
 pub mod membership;
+pub mod mutual;
 pub mod new_room;
 pub mod outliers;
 pub mod outside;
+pub mod partial;
+pub mod peek;
+pub mod policy;
 pub mod profile;
 mod queue;
 pub mod receive;
@@ -47,9 +53,12 @@ mod render;
 pub mod report;
 pub mod residence;
 pub mod resolve;
+pub mod retention;
+pub mod room_info;
 mod room_tx;
 pub mod send;
 pub mod server_acl;
+pub mod server_notices;
 mod server_view;
 pub mod servers;
 pub mod set_state;
@@ -63,6 +72,7 @@ pub mod template;
 pub(crate) mod test_graph;
 #[cfg(test)]
 pub(crate) mod test_room;
+pub mod third_party_invite;
 pub mod threads;
 pub mod timestamp;
 pub mod upgrade;
@@ -71,9 +81,13 @@ mod view;
 
 use std::sync::Arc;
 
+use ruma::MilliSecondsSinceUnixEpoch;
+
+pub(crate) use self::flat::membership_of;
 pub use self::{
     append::{AppendError, Draft},
     events::{Event, Events},
+    flat::stripped,
     queue::{OUTBOX_KEPT, RelayError, relay},
     receive::{ReceiveError, Received},
     render::Form,
@@ -102,6 +116,12 @@ pub struct Rooms {
     /// What forks were resolved into.
     pub resolutions: Resolutions,
     recent: Arc<recent::Recent>,
+    /// Summaries of rooms that were searched before.
+    directory: Arc<directory::Remembered>,
+    policy_servers: Arc<dyn policy::PolicyServers>,
+    /// When what is sent through these was sent, where that is not now.
+    sent_at: Option<MilliSecondsSinceUnixEpoch>,
+    retention: retention::RetentionSettings,
 }
 
 /// Sizes of caches, in bytes.
@@ -129,6 +149,39 @@ impl Rooms {
         let (events, lazy_states) = (Events::new(caches.events_bytes), Arc::default());
         let (links, resolutions) = (Links::default(), Resolutions::default());
         let (imports, recent) = (import::Imports::default(), Arc::default());
-        Ok(Self { env, events, states, links, resolutions, lazy_states, imports, recent })
+        let policy_servers = Arc::new(policy::NoPolicyServers);
+        Ok(Self {
+            env,
+            events,
+            states,
+            links,
+            resolutions,
+            lazy_states,
+            imports,
+            recent,
+            directory: Arc::default(),
+            policy_servers,
+            sent_at: None,
+            retention: retention::RetentionSettings::default(),
+        })
+    }
+
+    /// The same rooms, whose policy servers are asked by `policy_servers`; before, nobody can ask.
+    #[must_use]
+    pub fn asking(self, policy_servers: Arc<dyn policy::PolicyServers>) -> Self {
+        Self { policy_servers, ..self }
+    }
+
+    /// The same rooms, for events that are said to have been sent at another time than now (spec:
+    /// Application Service API, Timestamp massaging).
+    #[must_use]
+    pub fn sending_at(self, at: MilliSecondsSinceUnixEpoch) -> Self {
+        Self { sent_at: Some(at), ..self }
+    }
+
+    /// The same rooms, whose messages are kept so long; before, for ever.
+    #[must_use]
+    pub fn keeping(self, retention: retention::RetentionSettings) -> Self {
+        Self { retention, ..self }
     }
 }

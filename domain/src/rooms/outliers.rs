@@ -39,8 +39,7 @@ pub async fn store_outliers(
     version: &RoomVersionId,
     pdus: Vec<Pdu>,
 ) -> Result<(), ReceiveError> {
-    let rules =
-        room_version::rules(version).ok_or_else(|| ReceiveError::Version(version.clone()))?;
+    let rules = (rooms.env.rules)(version).ok_or_else(|| ReceiveError::Version(version.clone()))?;
     if let Some(pdu) = pdus.iter().find(|pdu| pdu.room_id != room) {
         let (event, room) = (pdu.event_id.clone(), room.to_owned());
         return Err(ReceiveError::WrongRoom { event, room });

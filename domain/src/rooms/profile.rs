@@ -11,7 +11,7 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::{AppendError, Draft, Numbers, RoomTx, Rooms};
+use super::{AppendError, Draft, Numbers, RoomTx, Rooms, policy};
 
 /// The fields of a profile that member events repeat.
 const FIELDS: [&str; 2] = ["displayname", "avatar_url"];
@@ -111,5 +111,5 @@ async fn spread_to(rooms: &Rooms, user: &UserId, room_id: &RoomId) -> Result<(),
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }

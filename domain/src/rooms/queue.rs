@@ -4,7 +4,7 @@ use futures::FutureExt;
 use millrace_store::{
     Read, Tx,
     rows::outbox::OutboxRow,
-    tables::{OUTBOX, ROOM_HEAD},
+    tables::{OUTBOX, ROOM_HEAD, SERVER_ROOMS},
 };
 use ruma::{EventId, OwnedEventId, OwnedRoomId, RoomId, ServerName};
 
@@ -35,6 +35,12 @@ impl RoomTx<'_> {
         let also = self.turned_away.take();
         if !had_servers && self.head.remote_servers == 0 && also.is_none() {
             return;
+        }
+        if let Some(server) = &also {
+            // It is in no list of the room's servers. The row goes once it was told, as where it left.
+            self.tx.put(&SERVER_ROOMS, server, &self.room_id, &());
+            let (room, server) = (self.room_id.clone(), server.clone());
+            outbox::announce(self.tx, &outbox::News::Server { room, server });
         }
         let sender = event.pdu.sender.server_name();
         let ours = &*self.rooms.env.identity.name;

@@ -4,10 +4,13 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::FutureExt;
-use millrace_model::Pdu;
+use millrace_model::{Pdu, rules::auth::Refused};
 use millrace_store::{
     Read, Snapshot, Tx,
-    rows::room::EventHeader,
+    rows::{
+        partial::{Before, Ending},
+        room::EventHeader,
+    },
     state_tree::{Change, StateRoot},
     tables::{EVENT_HEADERS, EVENT_NUMBERS, ROOM_HEAD},
 };
@@ -18,7 +21,7 @@ use super::{
     accept::{Followed, unplaced},
     events,
     judge::Verdict,
-    resolve,
+    policy, resolve,
 };
 
 /// What became of an event that was received.
@@ -65,6 +68,21 @@ pub enum ReceiveError {
     Append(#[from] AppendError),
 }
 
+impl From<ReceiveError> for AppendError {
+    /// For events of ours, of which all that comes before them is here.
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Append(error) => error,
+            ReceiveError::Version(version) => Self::Version(version),
+            ReceiveError::UnknownRoom(_)
+            | ReceiveError::NotInRoom(_)
+            | ReceiveError::WrongRoom { .. }
+            | ReceiveError::MissingPrevEvents(_)
+            | ReceiveError::MissingAuthEvents(_) => Self::Refused(Refused(error.to_string())),
+        }
+    }
+}
+
 impl From<millrace_store::Error> for ReceiveError {
     fn from(error: millrace_store::Error) -> Self {
         Self::Append(error.into())
@@ -94,14 +112,30 @@ pub async fn receive_after_gap(
     pdu: Pdu,
     state: &[OwnedEventId],
 ) -> Result<Received, ReceiveError> {
-    receive_on(rooms, room, &pdu, Some(state)).await
+    receive_on(rooms, room, &pdu, Some((state, Before::Told))).await
 }
+
+/// As [`receive_after_gap`] for a room that is partial, where `state` is without members.
+///
+/// # Errors
+/// As [`receive_after_gap`].
+pub(super) async fn receive_after_gap_without_members(
+    rooms: &Rooms,
+    room: &RoomId,
+    pdu: Pdu,
+    state: &[OwnedEventId],
+) -> Result<Received, ReceiveError> {
+    receive_on(rooms, room, &pdu, Some((state, Before::Omitted))).await
+}
+
+/// The state before an event, as another server told it.
+type Given<'a> = (&'a [OwnedEventId], Before);
 
 async fn receive_on(
     rooms: &Rooms,
     room_id: &RoomId,
     pdu: &Pdu,
-    given: Option<&[OwnedEventId]>,
+    given: Option<Given<'_>>,
 ) -> Result<Received, ReceiveError> {
     if pdu.room_id != room_id {
         let (event, room) = (pdu.event_id.clone(), room_id.to_owned());
@@ -126,7 +160,7 @@ async fn receive_on(
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }
 
 /// Resolves the ends that an event joins before the transaction, which then finds it remembered.
@@ -192,7 +226,7 @@ impl RoomTx<'_> {
     pub(super) async fn receive(
         &mut self,
         pdu: &Pdu,
-        given: Option<&[OwnedEventId]>,
+        given: Option<Given<'_>>,
     ) -> Result<Received, ReceiveError> {
         let found = events::find(self.tx, &self.room_id, &pdu.event_id).await?;
         let (number, mut pdu) = match &found {
@@ -207,7 +241,7 @@ impl RoomTx<'_> {
         let auth_events = self.auth_events_of(&pdu).await?;
         let before = match given {
             None => self.state_before(&pdu).await?,
-            Some(state) => self.state_of(state).await?,
+            Some((state, _)) => self.state_of(state).await?,
         };
         let current = match given {
             None => self.head.root,
@@ -219,13 +253,28 @@ impl RoomTx<'_> {
                 self.resolved(&roots).await?
             }
         };
-        let verdict = self.judge(&pdu, &auth_events, (before, current)).await?;
+        let judged = self.judge(&pdu, &auth_events, (before, current)).await?;
+        let by_rules = judged == Verdict::Allowed;
+        let verdict = match judged {
+            Verdict::Allowed if self.is_end_too_many(&pdu).await? => {
+                let reason = "its server has left too many ends of the room's graph";
+                Verdict::SoftFailed(Refused(reason.to_owned()))
+            }
+            Verdict::Allowed => match self.is_vouched(&mut pdu).await? {
+                Ok(()) => Verdict::Allowed,
+                Err(refused) => Verdict::SoftFailed(refused),
+            },
+            verdict => verdict,
+        };
+        let (followed, ending) = match self.is_missing(&pdu.event_id).await? {
+            _ if by_rules && verdict != Verdict::Allowed => (Followed::No, Ending::KeptBack),
+            true => (Followed::Yes, Ending::Followed),
+            false => (Followed::No, Ending::New),
+        };
+        let from = given.map_or(Before::Predecessors, |(_, from)| from);
+        self.note_partial(number, from, ending);
         match verdict {
             Verdict::Allowed => {
-                let followed = match self.is_missing(&pdu.event_id).await? {
-                    true => Followed::Yes,
-                    false => Followed::No,
-                };
                 let missing = match given {
                     Some(_) => self.unplaced_among(&pdu.prev_events).await?,
                     None => Vec::new(),

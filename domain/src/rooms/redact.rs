@@ -4,12 +4,12 @@ use futures::FutureExt;
 use millrace_model::rules::{power_levels::Action, redaction};
 use millrace_store::Tx;
 use ruma::{
-    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId,
+    CanonicalJsonObject, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
     events::{TimelineEventType, room::member::MembershipState},
 };
 
 use super::{
-    AppendError, Draft, Numbers, RoomTx, Rooms, events,
+    AppendError, Draft, Numbers, RoomTx, Rooms, events, policy,
     send::{TransactionKey, note_sent, sent_before},
 };
 
@@ -25,6 +25,9 @@ pub enum RedactError {
     /// The room has no such event.
     #[error("the room has no event {0}")]
     UnknownEvent(OwnedEventId),
+    /// An event of somebody else, or one that is not known, and the sender's account is suspended.
+    #[error("while your account is suspended you may only redact what you sent")]
+    Suspended,
     /// An event of somebody else, and the sender has not the level for that.
     #[error("you may not redact the events of others")]
     NotAllowed,
@@ -51,6 +54,17 @@ pub struct Redaction {
     pub target: OwnedEventId,
     /// The content of the redaction: mostly a reason.
     pub content: CanonicalJsonObject,
+    /// Whose events the sender may redact at most.
+    pub of: RedactsOf,
+}
+
+/// Whose events somebody may redact, if the room allows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedactsOf {
+    /// Everybody's.
+    All,
+    /// Only their own: the account is suspended.
+    Own,
 }
 
 /// Redacts an event and returns the ID of the redaction. A repeated `transaction` redacts once.
@@ -72,7 +86,7 @@ pub async fn redact(
             }
             let room = RoomTx::open(&tx, rooms, room_id, numbers).await?;
             let mut room = room.ok_or_else(|| RedactError::UnknownRoom(room_id.to_owned()))?;
-            check(&room, sender, &redaction.target).await?;
+            check(&room, redaction).await?;
             let kind = TimelineEventType::RoomRedaction;
             let draft = Draft {
                 redacts: Some(redaction.target.clone()),
@@ -85,22 +99,29 @@ pub async fn redact(
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }
 
-async fn check(room: &RoomTx<'_>, sender: &UserId, target: &EventId) -> Result<(), RedactError> {
+async fn check(room: &RoomTx<'_>, redaction: &Redaction) -> Result<(), RedactError> {
+    let Redaction { sender, target, of, .. } = redaction;
     if room.membership(sender).await? != MembershipState::Join {
-        return Err(RedactError::NotJoined(sender.to_owned()));
+        return Err(RedactError::NotJoined(sender.clone()));
     }
-    let unknown = || RedactError::UnknownEvent(target.to_owned());
+    let unknown = || RedactError::UnknownEvent(target.clone());
     let found = events::find(room.tx, &room.room_id, target).await?;
     let levels = room.power_levels().await?;
     let Some((number, _)) = found else {
         // Other servers may have what has not come here yet.
+        if *of == RedactsOf::Own {
+            return Err(RedactError::Suspended);
+        }
         let may = room.head.remote_servers > 0 && levels.can(sender, Action::RedactOthers);
         return if may { Ok(()) } else { Err(unknown()) };
     };
     let target = room.event(number).await?;
+    if *of == RedactsOf::Own && *sender != target.pdu.sender {
+        return Err(RedactError::Suspended);
+    }
     let kind = &target.pdu.kind;
     if matches!(kind, TimelineEventType::RoomCreate | TimelineEventType::RoomServerAcl) {
         return Err(RedactError::Protected(kind.clone()));

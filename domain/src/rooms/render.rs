@@ -346,14 +346,8 @@ mod tests {
         room.relate("alice", &early, "m.replace").await;
         room.member("carol", "carol", "join").await;
         let (store, alice) = (&room.rooms.env.store, user("alice"));
-        let account = Account {
-            password_hash: None,
-            created_ms: 0,
-            guest: false,
-            admin: false,
-            user_type: None,
-            deactivated: Some(Deactivation { at_ms: 1, erase: true }),
-        };
+        let deactivated = Some(Deactivation { at_ms: 1, erase: true });
+        let account = Account { deactivated, ..Account::default() };
         let erase = |tx: Tx| {
             tx.put(&ACCOUNTS, &alice, (), &account);
             ready(Ok::<_, millrace_store::Error>(())).boxed()

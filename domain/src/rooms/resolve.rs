@@ -21,7 +21,7 @@ use std::{collections::HashMap, sync::Arc};
 use millrace_model::{
     Pdu,
     rules::{
-        auth, room_version,
+        auth,
         state_res::{self, ResolveError, StateMap},
     },
 };
@@ -110,7 +110,7 @@ pub async fn resolve(
         return Ok(known);
     }
     let rules =
-        room_version::rules(version).ok_or_else(|| ResolveStateError::Version(version.clone()))?;
+        (rooms.env.rules)(version).ok_or_else(|| ResolveStateError::Version(version.clone()))?;
     let source = Source { rooms, read, room };
     let conflict = Conflict::of(&source, &roots).await?;
     let gathering = Gathering { source, version, rules, conflict, events: FxHashMap::default() };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_model::rules::{power_levels::PowerLevels, room_version};
+use millrace_model::rules::power_levels::PowerLevels;
 use millrace_store::{
     Read, Tx,
     rows::room::{EventHeader, Member, RoomHead},
@@ -14,13 +14,18 @@ use ruma::{
     events::room::member::MembershipState, room_version_rules::RoomVersionRules,
 };
 
-use super::{AppendError, Event, Rooms};
+use super::{
+    AppendError, Event, Rooms,
+    partial::Members,
+    policy::{Answers, Vouching},
+};
 
 /// Event numbers drawn before a transaction, for the events that it will append. A transaction
-/// that runs again uses the same ones.
+/// that runs again uses the same ones, and what policy servers have said of its events meanwhile.
 #[derive(Debug, Clone)]
 pub struct Numbers {
     drawn: Vec<u64>,
+    pub(super) vouching: Vouching,
 }
 
 impl Numbers {
@@ -33,7 +38,7 @@ impl Numbers {
         for _ in 0..count {
             drawn.push(rooms.env.store.next_event_number().await?);
         }
-        Ok(Self { drawn })
+        Ok(Self { drawn, vouching: Vouching::default() })
     }
 
     /// The numbers themselves.
@@ -55,9 +60,15 @@ pub struct RoomTx<'a> {
     pub rules: &'static RoomVersionRules,
     /// The newest of the room.
     pub head: RoomHead,
+    /// The root of the state that the flat tables show.
+    pub(super) flat: StateRoot,
+    /// Whether all members are known.
+    pub(super) members: Members,
     pub(super) numbers: std::vec::IntoIter<u64>,
     /// The server of a user whose invitation or knock the newest event ended.
     pub(super) turned_away: Option<OwnedServerName>,
+    pub(super) vouching: Vouching,
+    pub(super) answers: Answers,
 }
 
 impl<'a> RoomTx<'a> {
@@ -99,10 +110,26 @@ impl<'a> RoomTx<'a> {
         head: RoomHead,
         numbers: &Numbers,
     ) -> Result<Self, AppendError> {
-        let rules = room_version::rules(&head.version)
+        let rules = (rooms.env.rules)(&head.version)
             .ok_or_else(|| AppendError::Version(head.version.clone()))?;
+        let (vouching, answers) = (numbers.vouching.clone(), numbers.vouching.answers());
         let numbers = numbers.drawn.clone().into_iter();
-        Ok(Self { tx, rooms, room_id, rules, head, numbers, turned_away: None })
+        let flat = head.root;
+        let members = if head.partial.is_some() { Members::Some } else { Members::All };
+        let turned_away = None;
+        Ok(Self {
+            tx,
+            rooms,
+            room_id,
+            rules,
+            head,
+            flat,
+            members,
+            numbers,
+            turned_away,
+            vouching,
+            answers,
+        })
     }
 
     /// Writes the head. Without it the transaction is refused.

@@ -8,7 +8,7 @@ use millrace_store::{
 };
 use ruma::{EventId, OwnedDeviceId, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, UserId};
 
-use super::{AppendError, Draft, Numbers, RoomTx, Rooms};
+use super::{AppendError, Draft, Numbers, RoomTx, Rooms, policy};
 
 /// Who repeats what: requests with the same of it are the same request.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub async fn send(
         }
         .boxed()
     };
-    rooms.env.store.transact_in(room_id, body).await
+    policy::transact(rooms, room_id, numbers, body).await
 }
 
 /// The event that the same request has sent before.

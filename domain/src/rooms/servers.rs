@@ -37,11 +37,22 @@ impl RoomTx<'_> {
         if was == is {
             return Ok(());
         }
+        if is && self.head.remote_servers > 0 {
+            introduce(self.tx, &self.rooms.env, &self.room_id, user);
+        }
         let server = user.server_name();
         let n = self.head.last;
         let place = Place { room: &self.room_id, n };
         count(self.tx, &self.rooms.env, place, (server, joins(is)), &mut self.head).await?;
         Ok(())
+    }
+}
+
+/// Lets the other servers of a room know of the devices of a user of ours who came into it.
+fn introduce(tx: &Tx, env: &Env, room: &RoomId, user: &UserId) {
+    if env.is_local(user) {
+        let (room, user) = (room.to_owned(), user.to_owned());
+        outbox::announce(tx, &outbox::News::Joined { room, user });
     }
 }
 
@@ -73,6 +84,7 @@ pub async fn note_joined<'a>(
     let mut servers: FxHashMap<&ServerName, i64> = FxHashMap::default();
     for user in joined {
         *servers.entry(user.server_name()).or_default() += 1;
+        introduce(tx, env, place.room, user);
     }
     for counted in servers {
         count(tx, env, place, counted, head).await?;
@@ -80,7 +92,7 @@ pub async fn note_joined<'a>(
     Ok(())
 }
 
-async fn count(
+pub(super) async fn count(
     tx: &Tx,
     env: &Env,
     Place { room, n }: Place<'_>,

@@ -1,7 +1,7 @@
 //! Setting state (spec: Client-Server API, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`).
 
 use futures::FutureExt;
-use millrace_model::rules::power_levels::Level;
+use millrace_model::rules::{auth::Refused, owned_state, power_levels::Level, room_version};
 use millrace_store::{Read, Tx, tables::ALIASES};
 use ruma::{
     CanonicalJsonObject, OwnedEventId, OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId,
@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::{
     AppendError, Draft, Numbers, RoomTx, Rooms, guests,
     membership::{Action, Change, Direct, Guest, MembershipError},
+    policy,
 };
 
 /// State to be set.
@@ -45,6 +46,9 @@ pub enum SetStateError {
     /// Power levels that name a creator, who stands above all levels.
     #[error("{0} is a creator of the room and cannot have a power level")]
     CreatorLevel(OwnedUserId),
+    /// A state key that begins as one that has an owner, and names nobody.
+    #[error(transparent)]
+    NoOwner(Refused),
     /// A second create event.
     #[error("a room is created once")]
     Create,
@@ -97,7 +101,7 @@ pub async fn set_state(
         }
         .boxed()
     };
-    let event = rooms.env.store.transact_in(room_id, body).await?;
+    let event = policy::transact(rooms, room_id, numbers, body).await?;
     if new.kind == TimelineEventType::RoomGuestAccess && !admits_guests(&new.content) {
         guests::leave_as_not_admitted(rooms, room_id).await?;
     }
@@ -117,6 +121,10 @@ async fn append(
         TimelineEventType::RoomPowerLevels => check_levels(room, new).await?,
         TimelineEventType::RoomCreate => return Err(SetStateError::Create),
         _ => {}
+    }
+    if room_version::owns_state(room.rules) && new.state_key.starts_with('@') {
+        // The auth rules refuse this too; said here, it is a malformed request, not a forbidden one.
+        owned_state::owner(&new.state_key).map_err(SetStateError::NoOwner)?;
     }
     let draft = Draft::state(&new.sender, new.kind.clone(), &new.state_key, new.content.clone());
     Ok(room.append(draft).await?)

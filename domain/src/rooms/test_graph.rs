@@ -89,13 +89,29 @@ impl Graph {
 
     /// Makes an event after `prev`, whether the rules allow it or not.
     pub fn make(&mut self, draft: &Draft, prev: &[OwnedEventId]) -> Arc<Pdu> {
+        self.make_naming(draft, prev, &[])
+    }
+
+    /// As [`Graph::make`], where the event names `named` among its auth events in the place of those
+    /// of the state before it.
+    pub fn make_naming(
+        &mut self,
+        draft: &Draft,
+        prev: &[OwnedEventId],
+        named: &[OwnedEventId],
+    ) -> Arc<Pdu> {
         let before = self.resolve(prev);
         let content = serde_json::value::to_raw_value(&draft.content).unwrap();
         let state_key = draft.state_key.as_deref();
         let places =
             auth::auth_types_for_event(&draft.kind, &draft.sender, state_key, &content, self.rules);
         let places = places.unwrap();
-        let auth: Vec<_> = places.iter().filter_map(|place| before.get(place)).collect();
+        let mut claimed = before.clone();
+        for id in named {
+            let (kind, key) = self.events[id].state_place().unwrap();
+            claimed.insert((kind, key.to_owned()), id.clone());
+        }
+        let auth: Vec<_> = places.iter().filter_map(|place| claimed.get(place)).collect();
         let reference = |id: &OwnedEventId| self.events[id].reference(self.rules).unwrap();
         let auth: Vec<_> = auth.into_iter().map(reference).collect();
         let prev: Vec<_> = prev.iter().map(reference).collect();

@@ -18,8 +18,9 @@ use ruma::{
 
 use super::{
     AppendError, Draft, Event, Numbers, RoomTx, Rooms,
-    create::{CreateError, InitialState, NewRoom, Plan, room_id_for},
+    create::{CreateError, InitialState, NewRoom, Plan, creation_time, room_id_for},
     membership::{Action as MemberAction, Change, MembershipError},
+    policy,
     upgraded_levels::{restricted_levels, upgraded_levels},
 };
 
@@ -113,6 +114,10 @@ async fn replace(
     let snapshot = rooms.env.store.snapshot();
     let children = snapshot.scan(&CURRENT_STATE, room_id, Scan::prefix("m.space.child")).await?;
     let room_for = TAKEN_OVER.len() + children.len() + SPARE_EVENTS;
+    let rules = room_version::rules(&upgrade.version)
+        .ok_or_else(|| CreateError::Version(upgrade.version.clone()))?;
+    // Drawn once: the old room's policy server vouches for an event that names the new room.
+    let (named, at) = (&room_id_for(rooms, rules), creation_time(rooms, attempt));
     let old_numbers = &Numbers::draw(rooms, OLD_ROOM_EVENTS).await?;
     let new_numbers = &Numbers::draw(rooms, room_for).await?;
     let body = |tx: Tx| {
@@ -120,12 +125,9 @@ async fn replace(
             let old = RoomTx::open(&tx, rooms, room_id, old_numbers).await?;
             let mut old = old.ok_or_else(|| UpgradeError::UnknownRoom(room_id.to_owned()))?;
             check(&old, upgrade).await?;
-            let rules = room_version::rules(&upgrade.version)
-                .ok_or_else(|| CreateError::Version(upgrade.version.clone()))?;
             let mut new = successor(&old, upgrade).await?;
             // The room's own name for its successor, or the successor's for its room, comes first.
-            let named = room_id_for(rooms, rules);
-            if let Some(new_id) = &named {
+            if let Some(new_id) = named {
                 let tombstone = append_tombstone(&mut old, upgrade, new_id).await?;
                 name_predecessor(&mut new, room_id, Some(tombstone.as_str()));
             } else {
@@ -138,7 +140,7 @@ async fn replace(
             if plan.events() + 1 > room_for {
                 return Err(UpgradeError::Busy);
             }
-            let mut replacement = plan.carry_out(&tx, rooms, new_numbers, attempt).await?;
+            let mut replacement = plan.carry_out(&tx, rooms, new_numbers, at).await?;
             if raised.is_some() {
                 let kind = TimelineEventType::RoomPowerLevels;
                 replacement.append(Draft::state(&upgrade.sender, kind, "", levels)).await?;
@@ -155,7 +157,7 @@ async fn replace(
         }
         .boxed()
     };
-    rooms.env.store.transact(body).await
+    policy::vouching(rooms, old_numbers, || rooms.env.store.transact(&body)).await
 }
 
 async fn check(old: &RoomTx<'_>, upgrade: &Upgrade) -> Result<(), UpgradeError> {
@@ -374,7 +376,7 @@ async fn take_over_bans(
             }
             .boxed()
         };
-        rooms.env.store.transact_in(new, body).await?;
+        policy::transact(rooms, new, numbers, body).await?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ use serde::Deserialize;
 use super::{
     Event, Rooms,
     events::{self, LoadError},
+    retention,
     states::StateError,
 };
 
@@ -108,6 +109,8 @@ pub struct RoomView<'a> {
     pub user_room: Option<UserRoom>,
     /// How far the user may read at all.
     pub reach: Reach,
+    /// Messages sent before this moment have expired, in milliseconds since 1970.
+    expired_before: Option<u64>,
     /// Rules of the room's version.
     pub rules: &'static RoomVersionRules,
 }
@@ -180,7 +183,18 @@ impl<'a> RoomView<'a> {
         let rules = room_version::rules(&head.version)
             .ok_or_else(|| ReadError::Version(head.version.clone()))?;
         let reach = Reach::Nothing;
-        let mut view = Self { rooms, snapshot, room_id, viewer, head, user_room, reach, rules };
+        let expired_before = retention::expired_before(rooms, snapshot, (room_id, &head)).await?;
+        let mut view = Self {
+            rooms,
+            snapshot,
+            room_id,
+            viewer,
+            head,
+            user_room,
+            reach,
+            expired_before,
+            rules,
+        };
         view.reach = view.reach_now().await?;
         Ok(Some(view))
     }
@@ -234,7 +248,7 @@ impl<'a> RoomView<'a> {
     }
 
     /// Those of the events that the viewer may see, in the order given. Left out are those that
-    /// are not part of the timeline and the messages of users whom the viewer ignores.
+    /// are not part of the timeline, expired messages, and those of users whom the viewer ignores.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -246,7 +260,7 @@ impl<'a> RoomView<'a> {
             let (Some((n, k)), Some(before)) = (header.place, header.before) else { continue };
             let index = TimelineIndex { n, k };
             let ignored = !event.pdu.is_state() && self.viewer.ignored.contains(&event.pdu.sender);
-            if ignored || !self.reaches(index) {
+            if ignored || !self.reaches(index) || self.is_expired(&event) {
                 continue;
             }
             // Events between two changes of state have the same before them.
@@ -261,6 +275,12 @@ impl<'a> RoomView<'a> {
             Some(Seen { event, header, membership: Some(membership) })
         });
         Ok(judged.collect())
+    }
+
+    /// Whether a message has outlived the room's policy.
+    fn is_expired(&self, event: &Event) -> bool {
+        let sent: u64 = event.pdu.origin_server_ts.get().into();
+        !event.pdu.is_state() && self.expired_before.is_some_and(|before| sent < before)
     }
 
     /// As [`RoomView::look`], for rows of the timeline.

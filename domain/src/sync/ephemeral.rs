@@ -116,21 +116,7 @@ pub(super) fn put_presence(
     let filter = &step.request.filter.presence;
     if filter.admits_type("m.presence") {
         let shown = shown.into_values().filter(|one| filter.admits_sender(&one.user));
-        let events: Vec<_> = shown.map(|one| presence_event(&one).to_string()).collect();
+        let events: Vec<_> = shown.map(|one| one.event().to_string()).collect();
         body.put_events("presence", &events);
     }
-}
-
-fn presence_event(shown: &Shown) -> Value {
-    let mut content = json!({
-        "presence": shown.presence,
-        "currently_active": shown.currently_active,
-    });
-    if let Some(ago) = shown.last_active_ago_ms {
-        content["last_active_ago"] = json!(ago);
-    }
-    if let Some(status) = &shown.status_msg {
-        content["status_msg"] = json!(status);
-    }
-    json!({ "type": "m.presence", "sender": shown.user, "content": content })
 }

@@ -96,6 +96,7 @@ async fn a_sync_stops_at_a_gap_and_what_fills_it_is_no_news() {
     let event = |id: &OwnedEventId| unjudged(&world.graph.events[id]);
     let order = &world.graph.order;
     let admission = Admission {
+        omitted: None,
         room: world.graph.room.clone(),
         version: RoomVersionId::V11,
         join: event(&order[4]),

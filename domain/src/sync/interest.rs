@@ -10,7 +10,7 @@ use millrace_store::{
 use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedUserId, UserId, events::room::member::MembershipState};
 
-use crate::account_data;
+use crate::account_data::{self, InvitePermissions};
 
 /// So many users' lists are remembered.
 const REMEMBERED_MAX: usize = 20_000;
@@ -29,6 +29,8 @@ pub struct Interest {
     pub other: Vec<(OwnedRoomId, UserRoom)>,
     /// Whom the user ignores.
     pub ignored: Arc<BTreeSet<OwnedUserId>>,
+    /// Whose invitations the user wants.
+    pub invites: InvitePermissions,
 }
 
 /// Remembers [`Interest`]s.
@@ -71,6 +73,11 @@ async fn read(snapshot: &Snapshot, user: &UserId) -> Result<Interest> {
     let rows = snapshot.scan(&USER_ROOMS, user, Scan::all()).await?;
     let (joined, other): (Vec<_>, Vec<_>) =
         rows.into_iter().partition(|(_, row)| row.membership == MembershipState::Join);
+    let is_invited = other.iter().any(|(_, row)| row.membership == MembershipState::Invite);
+    let invites = match is_invited {
+        true => InvitePermissions::load(snapshot, user).await?,
+        false => InvitePermissions::default(),
+    };
     Ok(Interest {
         view: snapshot.view().clone(),
         user: PartitionId::of::<OwnedUserId>(&user),
@@ -81,5 +88,6 @@ async fn read(snapshot: &Snapshot, user: &UserId) -> Result<Interest> {
         joined,
         other,
         ignored: Arc::new(account_data::ignored(snapshot, user).await?),
+        invites,
     })
 }

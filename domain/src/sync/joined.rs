@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::{
     Step, SyncError, ephemeral,
     lazy::Afresh,
+    partial,
     state::{self, Lazy},
     summary,
     timeline::{self, Timeline},
@@ -42,30 +43,71 @@ pub(super) struct RoomNews {
     pub changes: Vec<Change>,
     /// First live event the client has not seen, were it in the room all the time.
     pub first_new: i64,
-    /// Whether the client gets all of the room, as it has nothing of it.
+    /// Whether the client gets all of the room, as it has nothing of it or asked for it.
     pub whole: bool,
+    /// The state that the client has; `None` where it has nothing of the room.
+    pub before: Option<StateRoot>,
 }
 
-/// Adds the joined rooms, and returns the users whose member events are among what is told.
+/// What was told of the joined rooms, and what else is to be told because of them.
+#[derive(Default)]
+pub(super) struct Told {
+    /// The users whose member events are among it.
+    pub members: BTreeSet<OwnedUserId>,
+    /// Rooms that may have news, as indexes.
+    pub candidates: Vec<usize>,
+    /// Rooms whose state has changed.
+    pub shifts: Vec<Shift>,
+}
+
+/// A joined room whose state has changed since the token.
+pub(super) struct Shift {
+    /// The room.
+    pub room: OwnedRoomId,
+    /// Its head.
+    pub head: RoomHead,
+    /// The state at the token; `None` where the client had nothing of the room.
+    pub old: Option<StateRoot>,
+}
+
+/// Adds the joined rooms.
 pub(super) async fn put(
     step: &Step<'_>,
     news: &News,
     rooms: &mut Object<'_>,
-) -> Result<BTreeSet<OwnedUserId>, SyncError> {
-    let mut members = BTreeSet::new();
+) -> Result<Told, SyncError> {
+    let mut told = Told { candidates: candidates(step, news), ..Told::default() };
     let mut join = rooms.object("join");
-    for index in candidates(step, news) {
+    for index in told.candidates.clone() {
         let (room, row) = &step.interest.joined[index];
-        if !step.request.filter.rooms.admits(room) {
+        let Some(view) = step.view(room, row).await? else { continue };
+        let joined = JoinedStep { step, room, view };
+        let room_news = joined.news(news).await?;
+        if room_news.changes.is_empty() && !joined.is_wanted(news, &room_news) {
             continue;
         }
-        let Some(view) = step.view(room, row).await? else { continue };
-        let mut joined = join.object(room.as_str());
-        JoinedStep { step, room, view }.put(news, &mut joined, &mut members).await?;
-        joined.end_unless_empty();
+        told.shifts.extend(joined.shift(&room_news));
+        if step.request.filter.rooms.admits(room) && !partial::is_hidden(step, &joined.view) {
+            let mut object = join.object(room.as_str());
+            joined.put(news, &room_news, (&mut object, &mut told.members)).await?;
+            object.end_unless_empty();
+        }
     }
     join.end_unless_empty();
-    Ok(members)
+    Ok(told)
+}
+
+/// Which joined rooms have changed, of which nothing is told.
+pub(super) async fn look(step: &Step<'_>, news: &News) -> Result<Told, SyncError> {
+    let mut told = Told { candidates: candidates(step, news), ..Told::default() };
+    for index in told.candidates.clone() {
+        let (room, row) = &step.interest.joined[index];
+        let Some(view) = step.view(room, row).await? else { continue };
+        let joined = JoinedStep { step, room, view };
+        let room_news = joined.news(news).await?;
+        told.shifts.extend(joined.shift(&room_news));
+    }
+    Ok(told)
 }
 
 /// The joined rooms that may have news, as indexes: all at an initial sync.
@@ -95,38 +137,58 @@ struct JoinedStep<'a> {
 }
 
 impl JoinedStep<'_> {
+    /// Whether there may be something to tell though no row of the room has changed: it may have
+    /// been announced for what is told elsewhere.
+    fn is_wanted(&self, user_news: &News, news: &RoomNews) -> bool {
+        let typing = || self.step.syncs.typing.since(self.step.ephemeral);
+        news.whole
+            || user_news.rooms.contains(self.room)
+            || user_news.rooms_with_account_data().any(|room| room == self.room.as_str())
+            || typing().iter().any(|room| room == self.room)
+    }
+
+    /// How the room's state has changed, where the client is to be told of changes at all.
+    fn shift(&self, news: &RoomNews) -> Option<Shift> {
+        let moved = news.before != Some(self.view.head.root);
+        let (room, head) = (self.room.clone(), self.view.head.clone());
+        (self.step.since.is_some() && moved).then_some(Shift { room, head, old: news.before })
+    }
+
     async fn put(
         &self,
         user_news: &News,
-        joined: &mut Object<'_>,
-        members: &mut BTreeSet<OwnedUserId>,
+        news: &RoomNews,
+        (joined, members): (&mut Object<'_>, &mut BTreeSet<OwnedUserId>),
     ) -> Result<(), SyncError> {
-        let news = self.news(user_news).await?;
-        let timeline = self.timeline(&news).await?;
-        let state = self.state(&news, &timeline).await?;
+        let timeline = self.timeline(news).await?;
+        let state = self.state(news, &timeline).await?;
         let told = timeline.events.iter().chain(&state);
         let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
         let told = told.filter_map(|seen| seen.event.pdu.state_key.as_deref());
         members.extend(told.filter_map(|user| UserId::parse(user).ok()));
         let (step, room) = (self.step, self.room);
-        if self.members_changed(&news, &timeline, &state) {
+        if self.members_changed(news, &timeline, &state) {
             let (named, place) = (self.is_named().await?, (&**room, &self.view.head));
             let summary = summary::read(&step.snapshot, place, &step.request.user, named).await?;
             joined.put("summary", &summary);
         }
-        self.put_unread(joined, &news).await?;
+        self.put_unread(joined, news).await?;
         if news.first_new <= self.view.head.last {
             timeline::put(step, &self.view, &timeline, joined).await?;
         }
         let account_data = user::room_account_data(step, room, user_news, news.whole).await?;
         joined.put_events("account_data", &account_data);
-        let ephemeral = ephemeral::of_room(step, room, &news).await?;
+        let ephemeral = ephemeral::of_room(step, room, news).await?;
         joined.put_events("ephemeral", &ephemeral);
         // Last: a room of which there is nothing to tell is not told of for its unchanged state.
         state::put(step, &self.view, &state, joined).await?;
-        if ephemeral.is_empty() && !joined.is_empty() {
-            // Clients and tests of theirs look into it unasked.
-            joined.put("ephemeral", &serde_json::json!({ "events": [] }));
+        if !joined.is_empty() {
+            // Clients and tests of theirs look into them unasked.
+            for (section, told) in [("account_data", &account_data), ("ephemeral", &ephemeral)] {
+                if told.is_empty() {
+                    joined.put(section, &serde_json::json!({ "events": [] }));
+                }
+            }
         }
         Ok(())
     }
@@ -134,8 +196,11 @@ impl JoinedStep<'_> {
     async fn news(&self, user_news: &News) -> Result<RoomNews, SyncError> {
         let since = self.step.since_view();
         let whole_all = self.step.since.is_none();
-        if whole_all || self.is_new_to_client(user_news, &since).await? {
-            return Ok(RoomNews { changes: Vec::new(), first_new: 1, whole: true });
+        let is_new = whole_all
+            || self.is_new_to_client(user_news, &since).await?
+            || partial::was_hidden(self.step, &self.view, &since).await?;
+        if is_new {
+            return Ok(RoomNews { changes: Vec::new(), first_new: 1, whole: true, before: None });
         }
         let changes = self.step.snapshot.changes(self.room, &since, CHANGES_MAX).await?;
         let first_new = if changes.len() < CHANGES_MAX {
@@ -146,7 +211,8 @@ impl JoinedStep<'_> {
         } else {
             first_after(self.step, self.room, &self.view.head, &since).await?
         };
-        Ok(RoomNews { changes, first_new, whole: self.step.request.full_state })
+        let before = Some(root_before(self.step, self.room, first_new).await?);
+        Ok(RoomNews { changes, first_new, whole: self.step.request.full_state, before })
     }
 
     /// Whether the user was not in the room at the token, and so has nothing of it.
@@ -177,15 +243,15 @@ impl JoinedStep<'_> {
             limit: filter.timeline_limit,
             filter: &filter.timeline,
         };
-        timeline::read(&self.view, &wanted).await
+        let mut timeline = timeline::read(&self.view, &wanted).await?;
+        // Of a room that is new to it a client has nothing that could join on to this.
+        timeline.limited |= self.step.since.is_some() && news.before.is_none();
+        Ok(timeline)
     }
 
     async fn state(&self, news: &RoomNews, timeline: &Timeline) -> Result<Vec<Seen>, SyncError> {
         let (step, request) = (self.step, self.step.request);
-        let old = match news.whole {
-            true => None,
-            false => Some(root_before(step, self.room, news.first_new).await?),
-        };
+        let old = news.before.filter(|_| !news.whole);
         let new = match old {
             _ if request.state_after => self.view.head.root,
             // All that is new is in the timeline.
@@ -202,7 +268,11 @@ impl JoinedStep<'_> {
         let senders = timeline.events.iter().map(|seen| seen.event.pdu.sender.clone());
         let lazy = Some(Lazy { members: senders.chain([request.user.clone()]).collect(), known });
         let wanted = state::Wanted { old, new, filter: &request.filter.state, lazy };
-        let state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
+        let mut state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
+        partial::add_senders(step, &self.view, timeline, (&mut state, known)).await?;
+        if !news.whole {
+            partial::add_turned(step, &self.view, &mut state).await?;
+        }
         let state = self.with_turned_over(state, new, timeline).await?;
         let told = state.iter().chain(&timeline.events);
         let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);

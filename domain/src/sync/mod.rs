@@ -10,7 +10,9 @@ mod graph_tests;
 pub mod interest;
 mod joined;
 mod lazy;
+mod one_time_keys;
 mod outside;
+mod partial;
 mod request;
 mod state;
 mod summary;
@@ -20,17 +22,18 @@ mod user;
 use std::{sync::Arc, time::Duration};
 
 use millrace_model::SyncToken;
-use millrace_store::{PartitionId, Snapshot, View, rows::room::UserRoom, tables::DEVICE_LISTS};
-use ruma::{OwnedUserId, RoomId};
+use millrace_store::{PartitionId, Snapshot, View, rows::room::UserRoom};
+use ruma::RoomId;
 use tokio::time::{Instant, timeout_at};
 
+pub use self::{
+    device_lists::{DeviceLists, device_lists},
+    request::{SyncFilter, SyncRequest},
+    summary::heroes,
+};
 use self::{
     interest::{Interest, Interests},
     lazy::{LazyMembers, LazyStep},
-};
-pub use self::{
-    request::{SyncFilter, SyncRequest},
-    summary::heroes,
 };
 use crate::{
     ephemeral::{EphemeralClock, EphemeralRange},
@@ -82,6 +85,8 @@ pub struct Syncs {
     lazy: Arc<LazyMembers>,
     /// Rooms in which nobody has a receipt.
     unreceipted: Arc<UntilNews<()>>,
+    /// How many keys devices have left, as it is told.
+    key_counts: Arc<UntilNews<Arc<one_time_keys::Told>>>,
 }
 
 /// What syncs are made of.
@@ -103,8 +108,18 @@ impl Syncs {
     #[must_use]
     pub fn new(parts: SyncParts) -> Self {
         let SyncParts { rooms, ephemeral, typing, presence, unreads } = parts;
-        let (interests, lazy, unreceipted) = Default::default();
-        Self { rooms, ephemeral, typing, presence, unreads, interests, lazy, unreceipted }
+        let (interests, lazy, unreceipted, key_counts) = Default::default();
+        Self {
+            rooms,
+            ephemeral,
+            typing,
+            presence,
+            unreads,
+            interests,
+            lazy,
+            unreceipted,
+            key_counts,
+        }
     }
 }
 
@@ -214,9 +229,17 @@ pub async fn sync(
     }
 }
 
+/// The token of a client that has seen everything there is now.
+#[must_use]
+pub fn now(syncs: &Syncs) -> SyncToken {
+    // The moment before the view: what happens in between is told again, never lost.
+    let moment = syncs.ephemeral.token();
+    let view = syncs.rooms.env.store.snapshot().view().clone();
+    SyncToken { view, to_device: 0, ephemeral: Some(moment) }
+}
+
 fn partitions(interest: &Interest) -> Vec<PartitionId> {
-    let own = [interest.user, PartitionId::of::<String>(&DEVICE_LISTS)];
-    interest.joined_partitions.iter().copied().chain(own).collect()
+    interest.joined_partitions.iter().copied().chain([interest.user]).collect()
 }
 
 /// Builds a response. Where it is empty, `since` moves on to what was looked at.
@@ -225,35 +248,7 @@ async fn attempt(
     request: &SyncRequest,
     since: Option<&mut SyncToken>,
 ) -> Result<(Response, Arc<Interest>), SyncError> {
-    // Before the snapshot is taken: what happens in between is told again, never lost.
-    let moment = syncs.ephemeral.token();
-    let snapshot = syncs.rooms.env.store.snapshot();
-    let store = &syncs.rooms.env.store;
-    let interest = syncs.interests.of(store, &snapshot, &request.user).await?;
-    let messages = user::messages(&snapshot, request, since.as_deref()).await?;
-    let shown = messages.last().map(|message| message.n);
-    let next = SyncToken {
-        view: snapshot.view().clone(),
-        to_device: shown.or(since.as_ref().map(|since| since.to_device)).unwrap_or(0),
-        ephemeral: Some(moment),
-    };
-    let seen = since.as_ref().and_then(|since| since.ephemeral);
-    let step = Step {
-        syncs,
-        request,
-        viewer: Viewer {
-            user: request.user.clone(),
-            device: request.device.clone(),
-            ignored: Arc::clone(&interest.ignored),
-        },
-        snapshot,
-        interest,
-        since: since.as_deref(),
-        next,
-        messages,
-        lazy: LazyStep::begin(&syncs.lazy, request),
-        ephemeral: syncs.ephemeral.range(seen, moment),
-    };
+    let step = begin(syncs, request, since.as_deref()).await?;
     let response = build(&step).await?;
     let Step { next, interest, lazy, .. } = step;
     if let Some(lazy) = lazy {
@@ -267,22 +262,56 @@ async fn attempt(
     Ok((response, interest))
 }
 
+/// Gathers what a response is built from.
+async fn begin<'a>(
+    syncs: &'a Syncs,
+    request: &'a SyncRequest,
+    since: Option<&'a SyncToken>,
+) -> Result<Step<'a>, SyncError> {
+    // Before the snapshot is taken: what happens in between is told again, never lost.
+    let moment = syncs.ephemeral.token();
+    let snapshot = syncs.rooms.env.store.snapshot();
+    let store = &syncs.rooms.env.store;
+    let interest = syncs.interests.of(store, &snapshot, &request.user).await?;
+    let messages = user::messages(&snapshot, request, since).await?;
+    let shown = messages.last().map(|message| message.n);
+    let next = SyncToken {
+        view: snapshot.view().clone(),
+        to_device: shown.or(since.map(|since| since.to_device)).unwrap_or(0),
+        ephemeral: Some(moment),
+    };
+    Ok(Step {
+        syncs,
+        request,
+        viewer: Viewer {
+            user: request.user.clone(),
+            device: request.device.clone(),
+            ignored: Arc::clone(&interest.ignored),
+        },
+        snapshot,
+        interest,
+        since,
+        next,
+        messages,
+        lazy: LazyStep::begin(&syncs.lazy, request),
+        ephemeral: syncs.ephemeral.range(since.and_then(|since| since.ephemeral), moment),
+    })
+}
+
 async fn build(step: &Step<'_>) -> Result<Response, SyncError> {
     let mut json = String::new();
     let mut body = Object::begin(&mut json);
     let news = user::News::read(step).await?;
     let mut rooms = body.object("rooms");
-    let members = joined::put(step, &news, &mut rooms).await?;
+    let told = joined::put(step, &news, &mut rooms).await?;
     outside::put(step, &news, &mut rooms).await?;
     rooms.end_unless_empty();
     user::put(step, &news, &mut body);
-    ephemeral::put_presence(step, &members, &mut body);
-    device_lists::put(step, &mut body).await?;
+    ephemeral::put_presence(step, &told.members, &mut body);
+    device_lists::put(step, &news, &told, &mut body).await?;
     let is_empty = body.is_empty();
+    one_time_keys::put(step, &mut body).await?;
     body.put_str("next_batch", &step.next.to_string());
     body.end();
     Ok(Response { json, is_empty })
 }
-
-/// Names a user without borrowing problems in maps.
-type User = OwnedUserId;

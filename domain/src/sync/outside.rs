@@ -9,7 +9,7 @@ use super::{
     state, timeline,
     user::News,
 };
-use crate::json::Object;
+use crate::{account_data::InvitePermission, json::Object, rooms::server_notices};
 
 /// Adds the rooms that the user is invited to, knocks on, or has left.
 pub(super) async fn put(
@@ -24,7 +24,7 @@ pub(super) async fn put(
             continue;
         }
         match row.membership {
-            MembershipState::Invite if step.viewer.ignored.contains(&row.sender) => {}
+            MembershipState::Invite if !is_wanted(step, row).await? => {}
             MembershipState::Invite => invited.push((room, row)),
             MembershipState::Knock => knocked.push((room, row)),
             _ if initial && (row.forgotten || !step.request.filter.include_leave) => {}
@@ -39,6 +39,14 @@ pub(super) async fn put(
     }
     leave.end_unless_empty();
     Ok(())
+}
+
+/// Whether the user is told of an invitation by its sender: not where they want none, but for those
+/// of the server itself.
+async fn is_wanted(step: &Step<'_>, row: &UserRoom) -> Result<bool, SyncError> {
+    let allowed = step.interest.invites.of(&row.sender) == InvitePermission::Allow
+        && !step.viewer.ignored.contains(&row.sender);
+    Ok(allowed || server_notices::is_sender(&step.snapshot, &row.sender).await?)
 }
 
 /// Rooms of which the user is shown only some state.

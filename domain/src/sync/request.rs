@@ -106,4 +106,10 @@ impl SyncFilter {
             fields: filter.event_fields.as_deref().map(EventFields::new),
         }
     }
+
+    /// The same filter, for clients that want the room's ID in each event.
+    #[must_use]
+    pub fn with_room_ids(self) -> Self {
+        Self { form: Form::Client(RoomIdField::Present), ..self }
+    }
 }

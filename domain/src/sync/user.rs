@@ -6,9 +6,9 @@ use millrace_model::SyncToken;
 use millrace_store::{
     Change, Read, Scan, Snapshot,
     rows::user::ToDevice,
-    tables::{ACCOUNT_DATA, USER_ROOMS},
+    tables::{ACCOUNT_DATA, DEVICE_STREAM, SIGNING_KEYS_CHANGED, USER_ROOMS, USER_SIGNATURES},
 };
-use ruma::{OwnedRoomId, RoomId, UserId};
+use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
 use super::{Step, SyncError, SyncRequest, Syncs};
 use crate::{
@@ -24,17 +24,22 @@ const CHANGES_MAX: usize = 5_000;
 const MESSAGES_MAX: usize = 100;
 
 /// What happened in the user's own partition since the token.
+#[derive(Default)]
 pub(super) struct News {
     /// Rooms whose membership row changed.
     pub rooms: BTreeSet<OwnedRoomId>,
     /// Account data that changed: type and content, by room; `""` for the user's own.
-    account_data: BTreeMap<String, Vec<(String, String)>>,
+    account_data: BTreeMap<String, BTreeMap<String, String>>,
+    /// Whether the user's own devices or keys changed.
+    pub devices: bool,
+    /// Users whose keys the user has signed.
+    pub signed: BTreeSet<OwnedUserId>,
 }
 
 impl News {
     /// Reads what changed; at an initial sync, all account data.
     pub async fn read(step: &Step<'_>) -> Result<Self, SyncError> {
-        let mut news = Self { rooms: BTreeSet::new(), account_data: BTreeMap::new() };
+        let mut news = Self::default();
         let user = &step.request.user;
         let Some(since) = step.since else {
             news.add_all_account_data(&step.snapshot, user).await?;
@@ -49,10 +54,11 @@ impl News {
             let interest = &step.interest;
             let rooms = interest.joined.iter().chain(&interest.other);
             news.rooms = rooms.map(|(room, _)| room.clone()).collect();
+            news.devices = true;
             news.add_all_account_data(&step.snapshot, user).await?;
-        } else {
-            news.add_changes(&step.snapshot, user, &changes).await?;
         }
+        // Of account data that was deleted, only the changes tell.
+        news.add_changes(&step.snapshot, user, &changes).await?;
         Ok(news)
     }
 
@@ -73,13 +79,19 @@ impl News {
                 self.rooms.insert(USER_ROOMS.decode_key(&change.key)?);
             } else if change.table == ACCOUNT_DATA.info().id {
                 keys.insert(ACCOUNT_DATA.decode_key(&change.key)?);
+            } else if change.table == USER_SIGNATURES.info().id {
+                self.signed.insert(USER_SIGNATURES.decode_key(&change.key)?.0);
+            } else if [DEVICE_STREAM.info().id, SIGNING_KEYS_CHANGED.info().id]
+                .contains(&change.table)
+            {
+                self.devices = true;
             }
         }
         let rows = snapshot.get_many(&ACCOUNT_DATA, user, keys.iter()).await?;
         for ((room, kind), content) in keys.into_iter().zip(rows) {
-            // Account data cannot be deleted but by its account's end.
+            // What was deleted is told as empty.
             let content = content.unwrap_or_else(|| "{}".to_owned());
-            self.account_data.entry(room).or_default().push((kind, content));
+            self.account_data.entry(room).or_default().insert(kind, content);
         }
         Ok(())
     }
@@ -90,12 +102,11 @@ impl News {
         user: &UserId,
     ) -> Result<(), SyncError> {
         for ((room, kind), content) in snapshot.scan(&ACCOUNT_DATA, user, Scan::all()).await? {
-            self.account_data.entry(room).or_default().push((kind, content));
+            self.account_data.entry(room).or_default().insert(kind, content);
         }
         let own = self.account_data.entry(String::new()).or_default();
-        own.retain(|(kind, _)| kind != PUSH_RULES);
         // Who has no row has the default rules.
-        own.push((PUSH_RULES.to_owned(), push_rules::account_data(snapshot, user).await?));
+        own.insert(PUSH_RULES.to_owned(), push_rules::account_data(snapshot, user).await?);
         Ok(())
     }
 }

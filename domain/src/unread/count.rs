@@ -19,7 +19,10 @@ use ruma::{
     events::{TimelineEventType, room::member::MembershipState},
 };
 
-use super::evaluate::{Evaluator, Shared};
+use super::{
+    evaluate::{Evaluator, Shared},
+    pushes::Totals,
+};
 use crate::{
     receipts::{read_up_to, thread_of},
     rooms::{Event, Rooms, events::LoadError, states::StateError},
@@ -74,13 +77,18 @@ pub enum UnreadError {
 /// Remembered counts, and what counting shares.
 pub struct Unreads {
     pub(super) shared: Shared,
+    pub(super) totals: Totals,
     counted: Mutex<LruCache<(OwnedUserId, OwnedRoomId), Unread>>,
 }
 
 impl Default for Unreads {
     fn default() -> Self {
         let size = std::num::NonZeroUsize::new(REMEMBERED).expect("not zero");
-        Self { shared: Shared::default(), counted: Mutex::new(LruCache::new(size)) }
+        Self {
+            shared: Shared::default(),
+            totals: Totals::default(),
+            counted: Mutex::new(LruCache::new(size)),
+        }
     }
 }
 
@@ -201,7 +209,7 @@ async fn count_on(
         let events = rooms.events.load(snapshot, room, &head.version, &numbers).await?;
         for ((n, row), event) in rows.iter().zip(&events) {
             let own = event.pdu.sender == *user;
-            let meaning = evaluator.evaluate(event);
+            let meaning = evaluator.evaluate(event).await?;
             if !own && meaning.is_none() {
                 continue;
             }

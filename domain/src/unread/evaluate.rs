@@ -3,10 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use lru::LruCache;
-use millrace_model::rules::{
-    power_levels::PowerLevels,
-    push::{self, Outcome, PushEvent, PushRoom, Recipient},
-    room_version,
+use millrace_model::{
+    relations::{Relation, RelationKind},
+    rules::{
+        power_levels::PowerLevels,
+        push::{self, Outcome, PushEvent, PushRoom, Recipient},
+        room_version,
+    },
 };
 use millrace_store::{
     News, PartitionId, Read, Snapshot, View,
@@ -22,6 +25,7 @@ use super::UnreadError;
 use crate::{
     account_data, push_rules,
     rooms::{Event, Rooms},
+    thread_subscriptions,
 };
 
 /// So many flattened events are remembered.
@@ -69,6 +73,8 @@ pub(super) struct Evaluator<'a> {
     display_name: Option<String>,
     levels: Option<Arc<PowerLevels>>,
     member_count: u64,
+    snapshot: &'a Snapshot,
+    room: &'a RoomId,
 }
 
 #[derive(Deserialize)]
@@ -81,30 +87,38 @@ impl<'a> Evaluator<'a> {
     pub async fn new(
         shared: &'a Shared,
         rooms: &Rooms,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         user: &'a UserId,
-        (room, head): (&RoomId, &RoomHead),
+        (room, head): (&'a RoomId, &RoomHead),
     ) -> Result<Self, UnreadError> {
         let preferences = shared.preferences(rooms, snapshot, user).await?;
         let display_name = display_name(rooms, snapshot, user, (room, head)).await?;
         let levels = shared.levels(rooms, snapshot, (room, head)).await?;
         let member_count = head.joined;
-        Ok(Self { shared, user, preferences, display_name, levels, member_count })
+        Ok(Self { shared, user, preferences, display_name, levels, member_count, snapshot, room })
     }
 
     /// What an event means; `None` where it does not notify.
-    pub fn evaluate(&self, event: &Event) -> Option<Outcome<'_>> {
+    pub async fn evaluate(&self, event: &Event) -> millrace_store::Result<Option<Outcome<'_>>> {
         let Preferences { rules, ignored, .. } = &*self.preferences;
         if event.pdu.sender == *self.user || ignored.contains(&event.pdu.sender) {
-            return None;
+            return Ok(None);
         }
+        let thread = Relation::of(&event.pdu).filter(|it| it.kind == RelationKind::Thread);
+        let thread_wanted = match &thread {
+            Some(thread) => {
+                let key = (self.room, &*thread.parent);
+                thread_subscriptions::wanted(self.snapshot, self.user, key).await?
+            }
+            None => None,
+        };
         let flat = self.shared.flat(event);
         let levels = self.levels.as_deref();
         let room = PushRoom { member_count: self.member_count, power_levels: levels };
         let display_name = self.display_name.as_deref();
-        let recipient = Recipient { user: self.user, display_name };
+        let recipient = Recipient { user: self.user, display_name, thread_wanted };
         let outcome = push::evaluate(rules, &flat, room, recipient);
-        outcome.notify.then_some(outcome)
+        Ok(outcome.notify.then_some(outcome))
     }
 }
 

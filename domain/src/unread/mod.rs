@@ -8,10 +8,12 @@
 mod count;
 mod evaluate;
 mod notifications;
+mod pushes;
 
 pub use self::{
     count::{Counts, UnreadError, Unreads},
     notifications::{Notification, NotificationsPage, NotificationsQuery, notifications},
+    pushes::{PushedEvent, UnreadTotal, first_after},
 };
 
 #[cfg(test)]

@@ -106,7 +106,8 @@ async fn of_room(
         let events = rooms.events.load(snapshot, &room, &head.version, &numbers).await?;
         for (((n, k), position, _), event) in rows.iter().zip(&events) {
             let older = query.before.is_none_or(|before| position.seq < before);
-            let Some(meaning) = evaluator.evaluate(event).filter(|_| older && *k == 0) else {
+            let meaning = evaluator.evaluate(event).await?;
+            let Some(meaning) = meaning.filter(|_| older && *k == 0) else {
                 continue;
             };
             if query.highlights_only && !meaning.highlight {

@@ -7,7 +7,14 @@ use std::{
 };
 
 use lru::LruCache;
-use millrace_domain::rooms::gap::{self, Gap};
+use millrace_domain::rooms::{
+    events,
+    gap::{self, Gap},
+    partial::{
+        self,
+        waiting::{self, MOMENT},
+    },
+};
 use millrace_model::Pdu;
 use millrace_store::{Read, tables::ROOM_HEAD};
 use parking_lot::Mutex;
@@ -67,6 +74,16 @@ impl Inbound {
         place: (i64, i32),
         event: &EventId,
     ) -> bool {
+        // A room that was just joined is whole in a moment, or will not be for long.
+        _ = waiting::completed(self.rooms(), room, MOMENT).await;
+        let snapshot = self.env().store.snapshot();
+        let is_partial = partial::is_partial(&snapshot, room).await.unwrap_or(true);
+        let known = events::find(&snapshot, room, event).await.unwrap_or_default();
+        if is_partial || known.is_some_and(|(_, header)| !header.outlier) {
+            // What is known and not shown is refused. While members are missing, history would be
+            // judged by too little, and servers have enough to do for us.
+            return self.has_place(room, event).await;
+        }
         for _ in 0..ROUNDS_FOR_EVENT {
             if self.has_place(room, event).await {
                 return true;
@@ -80,7 +97,7 @@ impl Inbound {
 
     async fn has_place(&self, room: &RoomId, event: &EventId) -> bool {
         let snapshot = self.env().store.snapshot();
-        let found = millrace_domain::rooms::events::find(&snapshot, room, event).await;
+        let found = events::find(&snapshot, room, event).await;
         matches!(found, Ok(Some((_, header))) if header.place.is_some())
     }
 

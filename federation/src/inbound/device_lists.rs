@@ -4,16 +4,21 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use millrace_domain::remote_devices::{self, DeviceList};
+use millrace_domain::remote_devices::{self, DeviceList, ListedDevice};
 use millrace_store::rows::inbound::RemoteDevice;
-use ruma::{UserId, api::federation::device::get_devices::v1 as get_devices};
+use ruma::{
+    UserId,
+    api::federation::device::get_devices::v1::{self as get_devices, UserDevice},
+};
 
-use super::Inbound;
+use super::{Inbound, edus::bounded};
 use crate::PeerError;
 
 /// Users whose devices are fetched again in one step, and so many at once.
 const USERS_PER_STEP: usize = 64;
 const AT_ONCE: usize = 8;
+/// The keys of a user's devices take so many bytes at most; devices beyond are left out.
+const LIST_BYTES_MAX: usize = 4 << 20;
 /// Where servers could not be asked, they are asked again after so long.
 const RETRY_AFTER: Duration = Duration::from_mins(2);
 
@@ -38,14 +43,15 @@ impl Inbound {
     /// # Errors
     /// Where they are neither known nor to be had.
     pub async fn devices_of(&self, user: &UserId) -> Result<DeviceList, DevicesError> {
-        let known = remote_devices::devices(&self.env().store.snapshot(), user).await?;
+        let known = remote_devices::devices(self.env(), &self.env().store.snapshot(), user).await?;
         match known {
             Some(known) => Ok(known),
             None => self.fetch_devices(user).await,
         }
     }
 
-    async fn fetch_devices(&self, user: &UserId) -> Result<DeviceList, DevicesError> {
+    /// Fetches the devices of a user, and keeps them while the user is in a room with us.
+    pub(super) async fn fetch_devices(&self, user: &UserId) -> Result<DeviceList, DevicesError> {
         let request = get_devices::Request::new(user.to_owned());
         let answer = self.federation.peers.ask(user.server_name(), request).await?;
         if answer.user_id != user {
@@ -53,20 +59,11 @@ impl Inbound {
         }
         let list = DeviceList {
             stream_id: answer.stream_id.into(),
-            master_key: answer.master_key.map(|key| key.json().get().to_owned()),
-            self_signing_key: answer.self_signing_key.map(|key| key.json().get().to_owned()),
-            devices: answer
-                .devices
-                .into_iter()
-                .map(|device| {
-                    let keys = Some(device.keys.json().get().to_owned());
-                    (device.device_id, RemoteDevice { name: device.device_display_name, keys })
-                })
-                .collect(),
+            master_key: answer.master_key.and_then(|key| bounded(key.json())),
+            self_signing_key: answer.self_signing_key.and_then(|key| bounded(key.json())),
+            devices: bounded_devices(answer.devices),
         };
-        if remote_devices::shares_room(self.env(), user).await? {
-            remote_devices::replace(self.env(), user, &list).await?;
-        }
+        remote_devices::replace(self.env(), user, &list).await?;
         Ok(list)
     }
 
@@ -103,4 +100,19 @@ impl Inbound {
             stream::iter(users).map(fetch).buffer_unordered(AT_ONCE).collect().await;
         Ok(count == USERS_PER_STEP || fetched.contains(&false))
     }
+}
+
+/// The devices of an answer, as far as they may be kept.
+fn bounded_devices(devices: Vec<UserDevice>) -> Vec<ListedDevice> {
+    let mut bytes = 0;
+    let devices = devices.into_iter().map(|device| {
+        let keys = bounded(device.keys.json());
+        (device.device_id, RemoteDevice { name: device.device_display_name, keys })
+    });
+    let fit = devices.take_while(|(id, device)| {
+        let texts = [device.name.as_ref(), device.keys.as_ref()].into_iter().flatten();
+        bytes += id.as_str().len() + texts.map(String::len).sum::<usize>();
+        bytes <= LIST_BYTES_MAX
+    });
+    fit.collect()
 }

@@ -188,6 +188,7 @@ impl Inbound {
             prev_ids: edu.prev_id.into_iter().map(u64::from).collect(),
             now: (edu.deleted != Some(true)).then_some(row),
         };
+        remote_devices::keep(self.env(), &update.user).await?;
         if self.shares_room(&update.user).await?
             && remote_devices::apply(self.env(), &update).await?
         {
@@ -201,7 +202,11 @@ impl Inbound {
         origin: &ServerName,
         edu: SigningKeyUpdateContent,
     ) -> Result<(), AcceptError> {
-        if edu.user_id.server_name() != origin || !self.shares_room(&edu.user_id).await? {
+        if edu.user_id.server_name() != origin {
+            return Ok(());
+        }
+        remote_devices::keep(self.env(), &edu.user_id).await?;
+        if !self.shares_room(&edu.user_id).await? {
             return Ok(());
         }
         let text = |key: Option<Raw<_>>| key.and_then(|key| bounded(key.json()));
@@ -218,7 +223,8 @@ impl Inbound {
     }
 }
 
-fn bounded(json: &RawValue) -> Option<String> {
+/// A key, where it is not too large to be kept.
+pub(super) fn bounded(json: &RawValue) -> Option<String> {
     (json.get().len() <= KEYS_BYTES_MAX).then(|| json.get().to_owned())
 }
 

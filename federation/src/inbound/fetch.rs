@@ -39,7 +39,7 @@ use crate::{PeerError, transport::ExchangeLimits};
 /// Servers that are asked for one thing, one after the other.
 const SERVERS_MAX: usize = 4;
 /// Events that are asked for one by one for the sake of one event, at most.
-const ONE_BY_ONE_MAX: usize = 100;
+pub(super) const ONE_BY_ONE_MAX: usize = 100;
 /// Events of history that are asked for at once, and so many beginnings of it.
 const BACKFILL_MAX: usize = 100;
 const BACKFILL_FROM_MAX: usize = 20;
@@ -90,6 +90,26 @@ impl<'a> Fetcher<'a> {
         candidates.retain(|server| server != us && met.insert(server.clone()));
         candidates.truncate(SERVERS_MAX);
         Ok(Self { inbound, room, version, servers: candidates })
+    }
+
+    /// Asks `first` and other servers in the room, on each attempt others of them, if there are many.
+    pub async fn on_attempt(
+        inbound: &'a Inbound,
+        (room, version): (&'a RoomId, &'a RoomVersionId),
+        first: Option<&ServerName>,
+        attempt: usize,
+    ) -> Result<Self, millrace_store::Error> {
+        let us = &inbound.env().identity.name;
+        let rows = inbound.env().store.snapshot().scan(&ROOM_SERVERS, room, Scan::all()).await?;
+        let others = rows.into_iter().filter(|(_, row)| row.joined > 0).map(|(server, _)| server);
+        let mut servers: Vec<OwnedServerName> =
+            first.iter().map(|server| (*server).to_owned()).collect();
+        servers.extend(others.filter(|server| server != us && Some(&**server) != first));
+        if let Some(turn) = (attempt * SERVERS_MAX).checked_rem(servers.len()) {
+            servers.rotate_left(turn);
+        }
+        servers.truncate(SERVERS_MAX);
+        Ok(Self { inbound, room, version, servers })
     }
 
     fn limits(&self) -> FetchLimits {
@@ -208,12 +228,9 @@ impl<'a> Fetcher<'a> {
         Err(lacking)
     }
 
-    /// Those of `wanted` that come with the whole state before an event.
-    pub async fn state(
-        &self,
-        event: &OwnedEventId,
-        wanted: &HashSet<OwnedEventId>,
-    ) -> HashMap<OwnedEventId, Pdu> {
+    /// The whole state before an event, unchecked, what authorises its events first: as the first
+    /// server tells it that has any.
+    pub async fn whole_state(&self, event: &OwnedEventId) -> Vec<Box<RawValue>> {
         let limits = ExchangeLimits {
             timeout: self.limits().timeout.saturating_mul(4),
             answer_bytes_max: self.limits().state_bytes_max,
@@ -223,19 +240,17 @@ impl<'a> Fetcher<'a> {
             let peers = &self.inbound.federation.peers;
             match peers.ask_within(server, request, limits).await {
                 Ok(answer) => {
-                    let mut events = answer.pdus;
-                    events.extend(answer.auth_chain);
+                    let mut events = answer.auth_chain;
+                    events.extend(answer.pdus);
                     events.truncate(self.limits().state_events_max);
-                    let mut found = self.checked(events).await;
-                    found.retain(|id, _| wanted.contains(id));
-                    if !found.is_empty() {
-                        return found;
+                    if !events.is_empty() {
+                        return events;
                     }
                 }
                 Err(error) => note(&mut Lacking::NotHad, &error),
             }
         }
-        HashMap::new()
+        Vec::new()
     }
 
     /// Events of the state before `event` and of its auth chains that are missing here: few are asked
@@ -247,7 +262,9 @@ impl<'a> Fetcher<'a> {
     ) -> Result<Vec<Pdu>, Lacking> {
         let mut found = HashMap::new();
         if missing.len() > ONE_BY_ONE_MAX {
-            found = self.state(event, &missing.iter().cloned().collect()).await;
+            found = self.checked(self.whole_state(event).await).await;
+            let wanted: HashSet<&OwnedEventId> = missing.iter().collect();
+            found.retain(|id, _| wanted.contains(id));
             missing.retain(|id| !found.contains_key(id));
         }
         missing.truncate(ONE_BY_ONE_MAX);
@@ -288,7 +305,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Auth events of these that are neither among them nor stored.
-    async fn lacked_auth_events(
+    pub async fn lacked_auth_events(
         &self,
         events: &[Pdu],
     ) -> Result<Vec<OwnedEventId>, millrace_store::Error> {

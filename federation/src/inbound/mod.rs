@@ -13,12 +13,15 @@ mod edus;
 mod fetch;
 mod late;
 mod order;
+mod partial_rooms;
 mod parts;
 mod queue;
 mod receive;
 mod schedule;
 mod serving;
 mod transaction;
+mod user_keys;
+mod vain;
 mod workers;
 
 pub use self::{
@@ -26,4 +29,5 @@ pub use self::{
     device_lists::DevicesError,
     parts::{FetchLimits, Inbound, InboundSettings, QueueLimits},
     transaction::{AcceptError, EDUS_MAX, PDUS_MAX, Results, Transaction},
+    user_keys::{Answered, OneTimeKeys, Wanted},
 };

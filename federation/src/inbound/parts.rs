@@ -2,14 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lru::LruCache;
 use millrace_domain::{Env, presence::Presence, rooms::Rooms, typing::Typing};
-
-use parking_lot::Mutex;
-use ruma::{OwnedRoomId, OwnedServerName};
 use tokio::sync::{Notify, Semaphore};
 
-use super::{backfill::Gaps, late::LateReceipts, schedule::Schedule, serving};
+use super::{backfill::Gaps, late::LateReceipts, schedule::Schedule, serving, vain::Vain};
 use crate::Federation;
 
 /// How much may wait for one room.
@@ -80,17 +76,14 @@ pub struct Inbound {
     pub(super) late: LateReceipts,
     /// Somebody's devices are to be fetched again.
     pub(super) stale_devices: Notify,
-    /// The room in which each server last asked for an event.
-    pub(super) asked_of: Mutex<LruCache<OwnedServerName, OwnedRoomId>>,
+    /// Whose events were worked on in vain.
+    pub(super) vain: Vain,
     pub(super) large_answers: Semaphore,
     pub(super) gaps: Gaps,
 }
 
 impl Inbound {
     /// Nothing is worked on before [`Inbound::run`].
-    ///
-    /// # Panics
-    /// Never.
     #[must_use]
     pub fn new(
         federation: Federation,
@@ -98,7 +91,6 @@ impl Inbound {
         presence: Arc<Presence>,
         settings: InboundSettings,
     ) -> Self {
-        let kept = serving::SERVERS_REMEMBERED.try_into().expect("not zero");
         Self {
             federation,
             typing,
@@ -107,7 +99,7 @@ impl Inbound {
             schedule: Schedule::new(),
             late: LateReceipts::default(),
             stale_devices: Notify::new(),
-            asked_of: Mutex::new(LruCache::new(kept)),
+            vain: Vain::default(),
             gaps: Gaps::default(),
             large_answers: Semaphore::new(serving::LARGE_ANSWERS),
         }

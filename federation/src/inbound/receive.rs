@@ -1,22 +1,24 @@
 //! Receiving the events of a room's queue, and fetching what they build on (spec: Server-Server API,
 //! Backfilling and retrieving missing events).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use millrace_domain::rooms::{
     ReadError, ReceiveError,
     outliers::store_outliers,
+    partial,
     receive::{receive, receive_after_gap, unknown, without_state},
 };
 use millrace_model::{Pdu, rules::room_version};
 use millrace_store::{Read, rows::inbound::QueuedPdu, tables::ROOM_HEAD};
-use ruma::{OwnedEventId, OwnedServerName, RoomId, RoomVersionId, ServerName};
+use ruma::{OwnedEventId, RoomId, RoomVersionId, ServerName};
 
 use super::{
     Inbound,
     fetch::{Fetcher, Lacking},
     order::{oldest_first, reached},
     queue::Outcome,
+    vain::Loss,
 };
 
 /// Questions for missing events for the sake of one event.
@@ -29,8 +31,6 @@ const ANSWER_OF_MORE: usize = 10;
 const GAPS_MAX: usize = 3;
 /// Working on one event may take so many times as long as one answer.
 const PATIENCE: u32 = 10;
-/// Of a server whose events lacked what they build on so often, further ones wait for their turn.
-const FAILURES_MAX: usize = 3;
 
 /// Why an event was not received.
 #[derive(Debug, thiserror::Error)]
@@ -112,14 +112,11 @@ impl Inbound {
                 of_row.push(at);
             }
         }
-        let mut failures: HashMap<&OwnedServerName, usize> = HashMap::new();
         for next in oldest_first(&pdus) {
             let (pdu, row) = (&pdus[next], of_row[next]);
             let origin = &rows[row].1.origin;
-            let trusted = failures.get(origin).is_none_or(|count| *count < FAILURES_MAX);
             let place = Place { room, version };
-            if let Err(error) = self.receive_one(place, origin, pdu, trusted).await {
-                *failures.entry(origin).or_default() += 1;
+            if let Err(error) = self.receive_one(place, origin, pdu).await {
                 outcomes[row] = error.outcome();
                 let (event, outcome) = (&pdu.event_id, outcomes[row]);
                 tracing::info!(%room, %event, %origin, %error, ?outcome, "an event is not received");
@@ -128,27 +125,36 @@ impl Inbound {
         Ok(outcomes)
     }
 
-    /// Receives one event. Only for the sake of one of a `trusted` server other servers are asked.
+    /// Receives one event. Other servers are not asked for the sake of a server for which they were
+    /// asked in vain lately: that would hold up what others say in the room.
     async fn receive_one(
         &self,
         place: Place<'_>,
         origin: &ServerName,
         pdu: &Pdu,
-        trusted: bool,
     ) -> Result<(), NotReceived> {
         match receive(self.rooms(), place.room, pdu.clone()).await {
             Ok(_) => return Ok(()),
             Err(ReceiveError::MissingPrevEvents(_) | ReceiveError::MissingAuthEvents(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        if !trusted {
+        let now = || u64::from(self.env().now().get());
+        if !self.vain.is_trusted(place.room, origin, now()) {
             return Err(Lacking::Unreachable.into());
         }
         let first = [origin, pdu.sender.server_name()];
         let fetcher = Fetcher::new(self, (place.room, place.version), &first).await?;
         let longest = self.settings.fetch.timeout.saturating_mul(PATIENCE);
         let fetched = tokio::time::timeout(longest, self.receive_with_missing(&fetcher, pdu));
-        fetched.await.unwrap_or(Err(Lacking::Unreachable.into()))
+        let (received, loss) = match fetched.await {
+            Ok(received) => (received, Loss::Some),
+            Err(_) => (Err(Lacking::Unreachable.into()), Loss::AllTime),
+        };
+        match &received {
+            Ok(()) => self.vain.succeeded(place.room, origin),
+            Err(_) => self.vain.failed(place.room, origin, loss, now()),
+        }
+        received
     }
 
     /// Receives an event after the missing ones before it.
@@ -284,9 +290,17 @@ impl Inbound {
         pdu: &Pdu,
         missing: &[OwnedEventId],
     ) -> Result<(), NotReceived> {
-        let mut found = match fetcher.auth_chain(&pdu.event_id).await {
-            Ok(found) => found,
-            Err(_) => fetcher.events(missing).await?,
+        // Of a room that we know in part we have all of a chain but some members.
+        let first = match partial::is_partial(&self.env().store.snapshot(), fetcher.room).await? {
+            true => fetcher.events(missing).await,
+            false => Err(Lacking::NotHad),
+        };
+        let mut found = match first {
+            Ok(found) if !found.is_empty() => found,
+            _ => match fetcher.auth_chain(&pdu.event_id).await {
+                Ok(found) => found,
+                Err(_) => fetcher.events(missing).await?,
+            },
         };
         let chain = reached(&mut found, &pdu.auth_events, |pdu| &pdu.auth_events);
         self.store_with_auth(fetcher, chain).await
@@ -323,7 +337,7 @@ impl Inbound {
 
     /// Stores events known only as parts of states, after fetching auth events that are missing.
     /// What lacks some for good is left out.
-    async fn store_with_auth(
+    pub(super) async fn store_with_auth(
         &self,
         fetcher: &Fetcher<'_>,
         events: Vec<Pdu>,

@@ -1,7 +1,7 @@
 //! What answers to other servers need of us beside rooms.
 
 use millrace_domain::rooms::servers;
-use millrace_store::{Error, Read, Snapshot, tables::EVENT_NUMBERS};
+use millrace_store::{Error, Read, Scan, Snapshot, tables::EVENT_ROOMS};
 use ruma::{EventId, OwnedRoomId, ServerName};
 use tokio::sync::SemaphorePermit;
 
@@ -9,12 +9,12 @@ use super::Inbound;
 
 /// Answers with whole states that are made at once.
 pub(super) const LARGE_ANSWERS: usize = 4;
-/// Servers of which it is remembered in which room they last asked for an event.
-pub(super) const SERVERS_REMEMBERED: usize = 1000;
+/// Rooms with an event of the same ID that are looked at: whoever makes IDs up (room versions 1 and 2)
+/// hides only their own.
+const ROOMS_OF_EVENT_MAX: usize = 16;
 
 impl Inbound {
-    /// The room of an event, if that is one that `server` is in too. Who asks for one event mostly
-    /// asks for more of the same room.
+    /// The room of an event, if that is one that `server` is in, and we are.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -24,15 +24,12 @@ impl Inbound {
         server: &ServerName,
         event: &EventId,
     ) -> Result<Option<OwnedRoomId>, Error> {
-        let last = self.asked_of.lock().get(server).cloned();
-        if let Some(room) = last
-            && snapshot.get(&EVENT_NUMBERS, &room, event).await?.is_some()
-        {
-            return Ok(Some(room));
-        }
-        for room in servers::rooms_shared_with(snapshot, self.env(), server).await? {
-            if snapshot.get(&EVENT_NUMBERS, &room, event).await?.is_some() {
-                self.asked_of.lock().put(server.to_owned(), room.clone());
+        let all = Scan::all().limit(ROOMS_OF_EVENT_MAX);
+        let us = &self.env().identity.name;
+        for (room, ()) in snapshot.scan(&EVENT_ROOMS, event.as_str(), all).await? {
+            if servers::is_in_room(snapshot, &room, server).await?
+                && servers::is_in_room(snapshot, &room, us).await?
+            {
                 return Ok(Some(room));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use millrace_domain::rooms::import::Admission;
+use millrace_domain::rooms::import::{Admission, Omitted};
 use millrace_model::{
     Pdu,
     rules::{
@@ -58,6 +58,8 @@ pub(super) struct Answer {
     pub auth_chain: Vec<Pdu>,
     /// Our event as the other server has it.
     pub join: Option<Pdu>,
+    /// What is told in the place of the members.
+    pub omitted: Option<Omitted>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +75,7 @@ pub(super) fn admission(
     join: Pdu,
     answer: Answer,
 ) -> Result<Admission, BadAnswer> {
-    let Answer { state, auth_chain, join: returned } = answer;
+    let Answer { state, auth_chain, join: returned, omitted } = answer;
     for pdu in state.iter().chain(&auth_chain) {
         if pdu.room_id != room {
             return Err(BadAnswer::OtherRoom(pdu.event_id.clone()));
@@ -96,11 +98,19 @@ pub(super) fn admission(
     if let Some(missing) = join.auth_events.iter().find(|id| !known.contains(*id)) {
         return Err(BadAnswer::Missing(missing.clone()));
     }
-    check_state(version, &state, &join)?;
-    Ok(Admission { room: room.to_owned(), version: version.clone(), join, state, auth_chain })
+    // Members whom the state is told without are those that authorise the join.
+    let named = auth_chain.iter().filter(|pdu| join.auth_events.contains(&pdu.event_id));
+    let named = named.filter(|pdu| omitted.is_some() && pdu.kind == TimelineEventType::RoomMember);
+    check_state(version, (&state, &named.collect::<Vec<_>>()), &join)?;
+    let (room, version) = (room.to_owned(), version.clone());
+    Ok(Admission { room, version, join, state, auth_chain, omitted })
 }
 
-fn check_state(version: &RoomVersionId, state: &[Pdu], join: &Pdu) -> Result<(), BadAnswer> {
+fn check_state(
+    version: &RoomVersionId,
+    (state, named): (&[Pdu], &[&Pdu]),
+    join: &Pdu,
+) -> Result<(), BadAnswer> {
     let mut places: HashMap<(String, &str), &Pdu> = HashMap::with_capacity(state.len());
     for pdu in state {
         let not_state = || BadAnswer::NotState(pdu.event_id.clone());
@@ -117,7 +127,10 @@ fn check_state(version: &RoomVersionId, state: &[Pdu], join: &Pdu) -> Result<(),
     }
     let rules = room_version::rules(version).ok_or(BadAnswer::OtherVersion(said))?;
     auth::check(join, rules, |kind: &StateEventType, key| {
-        places.get(&(kind.to_string(), key)).map(|pdu| Arc::new((*pdu).clone()))
+        let held = places.get(&(kind.to_string(), key)).copied();
+        let is_it = |pdu: &&&Pdu| pdu.state_place() == Some((kind.clone(), key));
+        let named = || named.iter().find(is_it).copied();
+        held.or_else(named).map(|pdu| Arc::new(pdu.clone()))
     })?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Which servers to ask about a room that we are not in, and in which order.
 
 use millrace_domain::{Env, rooms::servers};
+use millrace_model::rules::auth::Refused;
 use millrace_store::{
     Read,
     tables::{OUTSIDE_VIAS, USER_ROOMS},
@@ -89,6 +90,14 @@ pub enum NobodyHelped {
         /// What is wrong with it.
         reason: String,
     },
+    /// What they let the user into does not admit the user.
+    #[error("the room does not admit the user, as {server} tells its state: {refused}")]
+    NotAdmitted {
+        /// Who told it.
+        server: OwnedServerName,
+        /// Which rule forbids it.
+        refused: Refused,
+    },
 }
 
 impl NobodyHelped {
@@ -113,6 +122,7 @@ impl NobodyHelped {
                 _ if status.is_client_error() => 4,
                 _ => 2,
             },
+            Self::NotAdmitted { .. } => 5,
             Self::Unusable { .. } => 2,
             Self::Peer(_) => 1,
         }

@@ -122,7 +122,7 @@ async fn by_v2(
         event.to_raw().map_err(unwritable)?,
         shown.collect::<Result<_, _>>().map_err(unwritable)?,
     );
-    Ok(federation.peers.ask(server, request).await?.event)
+    Ok(federation.peers.insisting().ask(server, request).await?.event)
 }
 
 /// An older server, which knows only version 1, has only rooms of these versions.
@@ -141,7 +141,7 @@ async fn by_v1(
     let shown = prepared.shown.iter().map(|event| event.pdu.to_raw().map(RawStrippedState::Pdu));
     let shown = shown.collect::<Result<Vec<_>, _>>().map_err(unwritable)?;
     let request = InviteV1::new(&prepared.event, &shown).map_err(unwritable)?;
-    Ok(federation.peers.ask(server, request).await?.event)
+    Ok(federation.peers.insisting().ask(server, request).await?.event)
 }
 
 /// Our event with the signatures that came back. Nothing else of the answer is looked at.

@@ -1,18 +1,24 @@
 //! Joining a room, wherever it is (spec: Server-Server API, Joining Rooms).
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use millrace_domain::rooms::{
-    import::{self, ImportError},
+    AppendError, auth_chain,
+    import::{self, ImportError, Omitted},
     join,
     membership::{Guest, MembershipError},
+    partial::{
+        self,
+        waiting::{self, WaitError},
+    },
     profile,
     receive::{self, ReceiveError, Received},
     residence,
 };
 use millrace_model::{Pdu, rules::room_version};
 use ruma::{
-    CanonicalJsonObject, OwnedRoomId, OwnedServerName, OwnedUserId, RoomVersionId, ServerName,
+    CanonicalJsonObject, EventId, OwnedEventId, OwnedRoomId, OwnedServerName, OwnedUserId,
+    RoomVersionId, ServerName,
     api::federation::membership::{
         create_join_event::v2 as send_join, prepare_join_event::v1 as make_join,
     },
@@ -20,7 +26,7 @@ use ruma::{
 };
 
 use super::{
-    admission::{self, Answer},
+    admission::{self, Answer, BadAnswer},
     candidates::{Candidates, NobodyHelped},
     template::Wanted,
 };
@@ -29,6 +35,12 @@ use crate::{Federation, transport::ExchangeLimits};
 /// Bounds on the answer to a join, which holds the whole state of a room.
 const SEND_JOIN_LIMITS: ExchangeLimits =
     ExchangeLimits { timeout: Duration::from_secs(300), answer_bytes_max: 512 << 20 };
+
+/// The answer to a join waits so long for the members of a room that it came without.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Servers that a room can be said to have.
+const SERVERS_MAX: usize = 100_000;
 
 /// A user of ours wants into a room.
 #[derive(Debug, Clone)]
@@ -86,7 +98,11 @@ async fn run(federation: &Federation, request: &Join) -> Result<(), JoinError> {
     let Join { room, user, guest, .. } = request;
     let rooms = &federation.rooms;
     let _turn = federation.handshakes.turn(room).await;
-    let resident = residence::is_resident(&federation.env.store.snapshot(), room).await?;
+    let snapshot = federation.env.store.snapshot();
+    let resident = residence::is_resident(&snapshot, room).await?;
+    if resident && partial::may_be_excluded(&snapshot, room, user).await? {
+        return elsewhere(federation, request, Residence::Partial).await;
+    }
     if resident {
         match join::join_with(rooms, room, user, *guest, &request.content).await {
             // Another server may know more, or be able to do more.
@@ -109,6 +125,8 @@ async fn run(federation: &Federation, request: &Join) -> Result<(), JoinError> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Residence {
     Resident,
+    /// As above, but who else is in it, or banned, is not known yet.
+    Partial,
     Stranger,
 }
 
@@ -119,7 +137,7 @@ async fn elsewhere(
 ) -> Result<(), JoinError> {
     let env = &federation.env;
     let mut candidates = Candidates::of(env, &request.room, &request.user, &request.via).await?;
-    if residence == Residence::Resident {
+    if residence != Residence::Stranger {
         candidates.add_residents(env, &request.room).await?;
     }
     let mut content = request.content.clone();
@@ -152,13 +170,42 @@ impl Attempt<'_> {
         let (version, join) = self.template().await?;
         let answer = self.send(&version, &join).await?;
         match residence {
-            Residence::Stranger => {
-                let unusable = |error| NobodyHelped::unusable(self.server, error);
+            Residence::Stranger | Residence::Partial => {
+                let unusable = |error| match error {
+                    BadAnswer::NotAdmitted(refused) => {
+                        NobodyHelped::NotAdmitted { server: self.server.to_owned(), refused }
+                    }
+                    error => NobodyHelped::unusable(self.server, error),
+                };
+                let answer = self.with_stored(&join, answer).await?;
                 let admission = admission::admission(&self.request.room, &version, join, answer);
                 import::import(&self.federation.rooms, admission.map_err(unusable)?).await?;
-                Ok(())
+                self.wait_a_moment().await
             }
             Residence::Resident => self.hear_of(answer.join.unwrap_or(join)).await,
+        }
+    }
+
+    /// What authorises the join and was not sent may be here, from an earlier stay in the room.
+    async fn with_stored(&self, join: &Pdu, mut answer: Answer) -> Result<Answer, JoinError> {
+        let sent = answer.state.iter().chain(&answer.auth_chain);
+        let sent: HashSet<&EventId> = sent.map(|pdu| &*pdu.event_id).collect();
+        let lacked = join.auth_events.iter().filter(|id| !sent.contains(&***id));
+        let lacked: Vec<OwnedEventId> = lacked.cloned().collect();
+        if !lacked.is_empty() {
+            let stored = auth_chain::stored(&self.federation.rooms, &self.request.room, &lacked);
+            let stored = stored.await.map_err(AppendError::from).map_err(ImportError::from)?;
+            answer.auth_chain.extend(stored);
+        }
+        Ok(answer)
+    }
+
+    /// What is missing of a small room is here in no time, and then nobody sees the room without it.
+    async fn wait_a_moment(&self) -> Result<(), JoinError> {
+        self.federation.partial_room.notify_one();
+        match waiting::completed(&self.federation.rooms, &self.request.room, GLANCE).await {
+            Ok(()) | Err(WaitError::StillPartial(_)) => Ok(()),
+            Err(WaitError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -166,8 +213,8 @@ impl Attempt<'_> {
     async fn template(&self) -> Result<(RoomVersionId, Pdu), NobodyHelped> {
         let (room, user) = (&self.request.room, &self.request.user);
         let mut ask = make_join::Request::new(room.clone(), user.clone());
-        ask.ver = room_version::SUPPORTED.to_vec();
-        let answer = self.federation.peers.ask(self.server, ask).await?;
+        ask.ver = room_version::supported().collect();
+        let answer = self.federation.peers.insisting().ask(self.server, ask).await?;
         let version = answer.room_version.unwrap_or(RoomVersionId::V1);
         let membership = MembershipState::Join;
         let wanted = Wanted { room, user, membership, content: self.content };
@@ -181,9 +228,14 @@ impl Attempt<'_> {
         let unusable = |error: &dyn std::fmt::Display| NobodyHelped::unusable(self.server, error);
         let pdu = join.to_raw().map_err(|error| unusable(&error))?;
         let room = self.request.room.clone();
-        let ask = send_join::Request::new(room, join.event_id.clone(), pdu);
-        let peers = &self.federation.peers;
+        let mut ask = send_join::Request::new(room, join.event_id.clone(), pdu);
+        ask.omit_members = true;
+        let peers = self.federation.peers.insisting();
         let answer = peers.ask_within(self.server, ask, SEND_JOIN_LIMITS).await?.room_state;
+        let omitted = match answer.members_omitted {
+            false => None,
+            true => Some(self.omitted(answer.servers_in_room)?),
+        };
         let (states, returns) = (answer.state.len(), answer.event.is_some());
         let mut pdus = answer.state;
         pdus.extend(answer.event);
@@ -194,7 +246,20 @@ impl Attempt<'_> {
             true => checked.next().transpose().map_err(|error| unusable(&error))?,
             false => None,
         };
-        Ok(Answer { state, auth_chain: checked.flatten().collect(), join })
+        Ok(Answer { state, auth_chain: checked.flatten().collect(), join, omitted })
+    }
+
+    /// What is told in the place of the members: without it we would not know whom to tell what
+    /// happens in the room, nor whom to ask.
+    fn omitted(&self, servers: Option<Vec<String>>) -> Result<Omitted, NobodyHelped> {
+        let servers = servers.into_iter().flatten().take(SERVERS_MAX);
+        let servers = servers.filter_map(|server| OwnedServerName::try_from(server).ok());
+        let servers: Vec<OwnedServerName> = servers.collect();
+        if servers.is_empty() {
+            let missing = "members are left out, and the servers in the room are not named";
+            return Err(NobodyHelped::unusable(self.server, missing));
+        }
+        Ok(Omitted { told_by: self.server.to_owned(), servers })
     }
 
     /// A server let a user into a room that we are in: it tells us of that as it tells all others,

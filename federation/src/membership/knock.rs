@@ -77,14 +77,15 @@ async fn knock_at(
     let unusable = |error: &dyn std::fmt::Display| NobodyHelped::unusable(server, error);
     let mut ask = make_knock::Request::new(wanted.room.to_owned(), wanted.user.to_owned());
     ask.ver = knockable();
-    let template = federation.peers.ask(server, ask).await?;
+    let peers = federation.peers.insisting();
+    let template = peers.ask(server, ask).await?;
     let version = template.room_version;
     let event = wanted
         .sign(&federation.env, server, &version, &template.event)
         .map_err(|error| unusable(&error))?;
     let pdu = event.to_raw().map_err(|error| unusable(&error))?;
     let ask = send_knock::Request::new(wanted.room.to_owned(), event.event_id.clone(), pdu);
-    let answer = federation.peers.ask(server, ask).await?;
+    let answer = peers.ask(server, ask).await?;
     // The knock is made, so what is shown badly cannot undo it: then less is shown.
     let place = (wanted.room, &version);
     let shown = match shown::shown(federation, place, answer.knock_room_state, &event).await {
@@ -99,8 +100,8 @@ async fn knock_at(
 
 /// The room versions in which one can knock.
 fn knockable() -> Vec<RoomVersionId> {
-    let knockable = |version: &&RoomVersionId| {
+    let knockable = |version: &RoomVersionId| {
         room_version::rules(version).is_some_and(|rules| rules.authorization.knocking)
     };
-    room_version::SUPPORTED.iter().filter(knockable).cloned().collect()
+    room_version::supported().filter(knockable).collect()
 }

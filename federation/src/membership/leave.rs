@@ -81,13 +81,14 @@ async fn leave_by(
     let unusable = |error: &dyn std::fmt::Display| NobodyHelped::unusable(server, error);
     let (room, user) = (wanted.room.to_owned(), wanted.user.to_owned());
     let ask = make_leave::Request::new(room.clone(), user);
-    let template = federation.peers.ask_within(server, ask, LIMITS).await?;
+    let peers = federation.peers.insisting();
+    let template = peers.ask_within(server, ask, LIMITS).await?;
     let version = template.room_version.unwrap_or(RoomVersionId::V1);
     let event = wanted
         .sign(&federation.env, server, &version, &template.event)
         .map_err(|error| unusable(&error))?;
     let pdu = event.to_raw().map_err(|error| unusable(&error))?;
     let ask = send_leave::Request::new(room, event.event_id.clone(), pdu);
-    federation.peers.ask_within(server, ask, LIMITS).await?;
+    peers.ask_within(server, ask, LIMITS).await?;
     Ok(())
 }

@@ -17,6 +17,7 @@ pub mod serve_knock;
 mod shown;
 pub mod submit;
 mod template;
+pub mod third_party_invite;
 pub mod turned_away;
 
 pub use self::{

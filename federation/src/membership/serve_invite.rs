@@ -1,6 +1,9 @@
 //! Invitations of our users by other servers (spec: Server-Server API, Inviting to a room).
 
-use millrace_domain::rooms::{ReadError, outside, residence, server_acl};
+use millrace_domain::{
+    account_data::{InvitePermission, InvitePermissions},
+    rooms::{ReadError, outside, residence, server_acl},
+};
 use millrace_model::{
     Pdu,
     json::{NotCanonical, canonical_object},
@@ -15,6 +18,8 @@ use ruma::{
     CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, RoomVersionId, UserId,
     api::federation::membership::RawStrippedState, signatures,
 };
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     shown::{self, BadShownState},
@@ -43,6 +48,9 @@ pub enum InviteRefusal {
     /// There is no such user here.
     #[error("there is no user {0}")]
     NoUser(OwnedUserId),
+    /// The user wants no invitations by the sender.
+    #[error("{0} does not want to be invited")]
+    Blocked(OwnedUserId),
     /// The room is here, and its `m.room.server_acl` excludes the server.
     #[error("your server is excluded from this room")]
     Excluded,
@@ -93,6 +101,9 @@ pub async fn invited(
     if account.is_none_or(|account| account.deactivated.is_some()) {
         return Err(InviteRefusal::NoUser(user));
     }
+    if InvitePermissions::load(&read, &user).await?.of(&pdu.sender) == InvitePermission::Block {
+        return Err(InviteRefusal::Blocked(user));
+    }
     if !server_acl::admits(&federation.rooms, &read, room, submission.origin).await? {
         return Err(InviteRefusal::Excluded);
     }
@@ -106,6 +117,16 @@ pub async fn invited(
         outside::invited(&federation.rooms, room, &user, &signed.sender, shown).await?;
     }
     Ok(signed)
+}
+
+/// Whom an invitation is for, as it says itself, before anything is checked.
+#[must_use]
+pub fn whom(event: &RawValue) -> Option<OwnedUserId> {
+    #[derive(Deserialize)]
+    struct Member {
+        state_key: OwnedUserId,
+    }
+    serde_json::from_str::<Member>(event.get()).ok().map(|member| member.state_key)
 }
 
 /// Who is invited, if it is an invitation of a user of ours by the server that sent it.

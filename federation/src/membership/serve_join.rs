@@ -1,12 +1,8 @@
 //! Joins of other servers' users, by our help (spec: Server-Server API, Joining Rooms).
 
-use std::{collections::VecDeque, sync::Arc};
-
-use bytes::Bytes;
-use futures::{Stream, stream};
 use millrace_domain::{
     rooms::{
-        ReadError, Rooms, auth_chain, events,
+        ReadError, auth_chain, events,
         membership::MembershipError,
         servers,
         template::{self, Intent, Template},
@@ -17,14 +13,14 @@ use millrace_store::{
     Snapshot,
     state_tree::{StateKey, StateRoot},
 };
-use ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId};
+use ruma::{OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName, UserId};
 use serde_json::json;
 
 use super::submit::{self, Accepted, Submission, SubmitError};
-use crate::Federation;
-
-/// Events that one piece of an answer holds.
-const EVENTS_PER_PIECE: usize = 200;
+use crate::{
+    Federation,
+    large_answer::{Form, LargeAnswer},
+};
 
 /// Why another server gets no template.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +71,9 @@ pub async fn template(
         Err(SubmitError::UnknownRoom(_)) if intent == Intent::Leave => {}
         admitted => admitted?,
     }
+    if intent != Intent::Leave {
+        submit::known_whole(federation, room).await?;
+    }
     let version = template::version(rooms, room).await?;
     if versions.is_some_and(|versions| !versions.contains(&version)) {
         return Err(TemplateRefusal::Incompatible(version));
@@ -99,7 +98,7 @@ pub async fn send_join(
     federation: &Federation,
     submission: &Submission<'_>,
     members: Members,
-) -> Result<JoinAnswer, SubmitError> {
+) -> Result<LargeAnswer, SubmitError> {
     // Those that were there before the join.
     let servers = match members {
         Members::All => None,
@@ -113,25 +112,12 @@ pub async fn send_join(
 }
 
 /// What a server is told of a room that a user of it has joined.
-pub struct JoinAnswer {
-    rooms: Rooms,
-    snapshot: Snapshot,
-    room: OwnedRoomId,
-    version: RoomVersionId,
-    origin: OwnedServerName,
-    join: Arc<str>,
-    state: Vec<u64>,
-    auth_chain: Vec<u64>,
-    /// The servers that were in the room; only where members are omitted.
-    servers: Option<Vec<OwnedServerName>>,
-}
-
 async fn answer(
     federation: &Federation,
     room: &RoomId,
     Accepted { version, pdu }: Accepted,
     servers: Option<Vec<OwnedServerName>>,
-) -> Result<JoinAnswer, ReadError> {
+) -> Result<LargeAnswer, ReadError> {
     let (rooms, snapshot) = (&federation.rooms, federation.env.store.snapshot());
     let (join, header) = events::find(&snapshot, room, &pdu.event_id).await?.unzip();
     let before = header.and_then(|header| header.before).unwrap_or(StateRoot::EMPTY);
@@ -150,17 +136,22 @@ async fn answer(
             auth_chain.remove(number);
         }
     }
-    Ok(JoinAnswer {
-        rooms: rooms.clone(),
-        room: room.to_owned(),
-        version,
-        origin: federation.env.identity.name.clone(),
-        join: Arc::clone(pdu.json()),
-        state,
-        auth_chain: auth_chain.into_iter().collect(),
-        servers,
-        snapshot,
-    })
+    let us = &federation.env.identity.name;
+    let mut head = json!({ "origin": us, "members_omitted": servers.is_some() });
+    if let Some(servers) = &servers {
+        head["servers_in_room"] = json!(servers);
+    }
+    let mut head = head.to_string();
+    head.pop();
+    head.push_str(",\"event\":");
+    head.push_str(pdu.json());
+    head.push_str(",\"state\":[");
+    Ok(LargeAnswer::about(rooms, room, &version, Form::Whole)
+        .text(head)
+        .events(state)
+        .text("],\"auth_chain\":[")
+        .events(auth_chain.into_iter().collect())
+        .text("]}"))
 }
 
 /// Of whom the room is called where it has no name.
@@ -176,76 +167,4 @@ async fn heroes(
         return Ok(Vec::new());
     }
     sync::heroes(snapshot, room, user).await
-}
-
-impl JoinAnswer {
-    /// The answer's body in pieces, so that the state of a large room never lies in memory whole.
-    /// Breaks off where an event cannot be loaded.
-    pub fn body(self) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + 'static {
-        let mut head = json!({ "origin": self.origin, "members_omitted": self.servers.is_some() });
-        if let Some(servers) = &self.servers {
-            head["servers_in_room"] = json!(servers);
-        }
-        let mut head = head.to_string();
-        head.pop();
-        head.push_str(",\"event\":");
-        head.push_str(&self.join);
-        head.push_str(",\"state\":[");
-        let pieces = [
-            Piece::Text(head),
-            Piece::Events(Section::State, 0),
-            Piece::Text("],\"auth_chain\":[".to_owned()),
-            Piece::Events(Section::AuthChain, 0),
-            Piece::Text("]}".to_owned()),
-        ];
-        let pieces = pieces.into_iter().collect::<VecDeque<_>>();
-        stream::try_unfold((self, pieces), |(answer, mut pieces)| async move {
-            let Some(piece) = pieces.pop_front() else { return Ok(None) };
-            let bytes = match piece {
-                Piece::Text(text) => text.into(),
-                Piece::Events(section, at) => {
-                    let numbers = answer.section(section);
-                    let end = numbers.len().min(at + EVENTS_PER_PIECE);
-                    if end < numbers.len() {
-                        pieces.push_front(Piece::Events(section, end));
-                    }
-                    answer.events(&numbers[at..end], at == 0).await?
-                }
-            };
-            Ok(Some((bytes, (answer, pieces))))
-        })
-    }
-
-    fn section(&self, section: Section) -> &[u64] {
-        match section {
-            Section::State => &self.state,
-            Section::AuthChain => &self.auth_chain,
-        }
-    }
-
-    async fn events(&self, numbers: &[u64], first: bool) -> Result<Bytes, ReadError> {
-        let events = &self.rooms.events;
-        let events = events.load(&self.snapshot, &self.room, &self.version, numbers).await?;
-        let mut text = String::new();
-        for (place, event) in events.iter().enumerate() {
-            if place > 0 || !first {
-                text.push(',');
-            }
-            text.push_str(event.pdu.json());
-        }
-        Ok(text.into())
-    }
-}
-
-/// A part of the body.
-enum Piece {
-    Text(String),
-    /// Events of a section, from this one on.
-    Events(Section, usize),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Section {
-    State,
-    AuthChain,
 }

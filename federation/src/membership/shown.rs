@@ -1,6 +1,7 @@
 //! What another server shows our user of a room that we are not in (spec: Server-Server API,
 //! `invite_room_state`, `knock_room_state`; Client-Server API, Stripped state).
 
+use millrace_domain::rooms::stripped;
 use millrace_model::{Pdu, rules::room_version};
 use ruma::{
     OwnedEventId, OwnedUserId, RoomId, RoomVersionId,
@@ -42,16 +43,6 @@ struct Stripped<'a> {
     kind: String,
 }
 
-fn stripped(pdu: &Pdu) -> Option<String> {
-    let shown = Stripped {
-        content: &pdu.content,
-        sender: pdu.sender.clone(),
-        state_key: pdu.state_key.as_deref()?.to_owned(),
-        kind: pdu.kind.to_string(),
-    };
-    serde_json::to_string(&shown).ok()
-}
-
 /// The stripped events that the user is shown, their own member event last.
 ///
 /// # Errors
@@ -82,7 +73,7 @@ pub(super) async fn shown(
         match checked {
             Ok(pdu) if pdu.room_id == room => {
                 created |= pdu.is_state_of(&"m.room.create".into(), "");
-                shown.extend(stripped(&pdu));
+                shown.extend(pdu.state_key.is_some().then(|| stripped(&pdu)));
             }
             Ok(pdu) if strict => return Err(BadShownState::OtherRoom(pdu.event_id)),
             Err(error) if strict => return Err(error.into()),
@@ -92,13 +83,13 @@ pub(super) async fn shown(
     if strict && !created {
         return Err(BadShownState::NoCreate);
     }
-    shown.extend(stripped(member));
+    shown.push(stripped(member));
     Ok(shown)
 }
 
 /// Nothing but the user's own member event.
 pub(super) fn only(member: &Pdu) -> Vec<String> {
-    stripped(member).into_iter().collect()
+    vec![stripped(member)]
 }
 
 /// An event of the older form, without what does not belong there.

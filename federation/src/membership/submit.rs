@@ -4,6 +4,10 @@
 use millrace_domain::rooms::{
     self, ReadError, RelayError,
     membership::MembershipError,
+    partial::{
+        self,
+        waiting::{self, MOMENT},
+    },
     receive::{self, ReceiveError, Received},
     residence, server_acl,
     template::{self, Intent},
@@ -51,6 +55,9 @@ pub enum SubmitError {
     /// We are not in the room.
     #[error("this server is not in room {0}")]
     UnknownRoom(OwnedRoomId),
+    /// We do not know the room's members yet, and cannot let anybody in.
+    #[error("this server is still joining room {0} itself")]
+    Partial(OwnedRoomId),
     /// The room's `m.room.server_acl` excludes the server.
     #[error("your server is excluded from this room")]
     Excluded,
@@ -97,6 +104,9 @@ pub async fn submit(
 ) -> Result<Accepted, SubmitError> {
     let (room, rooms) = (submission.room, &federation.rooms);
     admitted(federation, room, submission.origin).await?;
+    if intent != Intent::Leave {
+        known_whole(federation, room).await?;
+    }
     let version = template::version(rooms, room).await?;
     let mut event = canonical_object(submission.pdu.get())?;
     check_fields(&event, submission, intent)?;
@@ -134,6 +144,18 @@ pub(super) async fn admitted(
         return Err(SubmitError::Excluded);
     }
     Ok(())
+}
+
+/// Whether all of a room's state is known here: who comes in is told it, and judged by it.
+pub(super) async fn known_whole(federation: &Federation, room: &RoomId) -> Result<(), SubmitError> {
+    // Another server may hear of the room as soon as we have joined it.
+    _ = waiting::completed(&federation.rooms, room, MOMENT).await;
+    // Another server may hear of the room as soon as we have joined it.
+    _ = waiting::completed(&federation.rooms, room, MOMENT).await;
+    match partial::is_partial(&federation.env.store.snapshot(), room).await? {
+        true => Err(SubmitError::Partial(room.to_owned())),
+        false => Ok(()),
+    }
 }
 
 fn check_fields(

@@ -67,6 +67,8 @@ impl Task {
             edus.extend(changes);
         }
         let durable = !due.is_empty() || !edus.is_empty();
+        let introduced = edus::take_introduced(&mut self.queue.pending.lock(), edus.len());
+        edus.extend(outbound.introductions(&snapshot, introduced).await?);
         edus.extend(edus::take_ephemeral(&mut self.queue.pending.lock(), edus.len())?);
         if due.is_empty() && edus.is_empty() {
             self.reached(end, left);

@@ -42,6 +42,17 @@ pub(super) struct Pending {
     pub receipts: BTreeMap<(OwnedRoomId, OwnedUserId, String), Receipt>,
     /// Who is online.
     pub presence: BTreeMap<OwnedUserId, PresenceUpdate>,
+    /// Users of ours who came into a room of the server's, and which of their devices it is told.
+    pub introduced: BTreeMap<OwnedUserId, Introduced>,
+}
+
+/// Which devices of a user a server is told of when the user comes into a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Introduced {
+    /// Those that have keys.
+    WithKeys,
+    /// All of them.
+    All,
 }
 
 impl Pending {
@@ -50,11 +61,21 @@ impl Pending {
     }
 
     fn is_moving(&self) -> bool {
-        !(self.typing.is_empty() && self.receipts.is_empty() && self.presence.is_empty())
+        let quiet = self.typing.is_empty() && self.receipts.is_empty();
+        !(quiet && self.presence.is_empty() && self.introduced.is_empty())
+    }
+
+    /// Lets the server know of devices of a user of ours.
+    pub fn introduce(&mut self, user: &OwnedUserId, devices: Introduced) {
+        if self.has_room_for_ephemeral() {
+            let told = self.introduced.entry(user.clone()).or_insert(devices);
+            *told = devices.max(*told);
+        }
     }
 
     pub fn has_room_for_ephemeral(&self) -> bool {
-        self.typing.len() + self.receipts.len() + self.presence.len() < EPHEMERAL_MAX
+        let shown = self.presence.len() + self.introduced.len();
+        self.typing.len() + self.receipts.len() + shown < EPHEMERAL_MAX
     }
 }
 

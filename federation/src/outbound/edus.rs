@@ -2,21 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use millrace_domain::keys::{self, Names, ToldDevice, UserDevices};
 use millrace_store::{
     Read, Scan, Snapshot,
     rows::{
-        outbox::{Reached, RemoteToDevice},
+        outbox::{DeviceChange, Reached, RemoteToDevice},
         receipt::Receipt,
     },
     tables::{
-        DEVICE_CHANGES, DEVICE_LIST, DEVICE_LISTS, ROOM_SERVERS, TO_DEVICE_OUT, TO_DEVICE_OUT_HEAD,
+        DEVICE_CHANGES, DEVICE_LIST, DEVICE_LISTS, ROOM_SERVERS, SIGNING_KEYS_CHANGED,
+        TO_DEVICE_OUT, TO_DEVICE_OUT_HEAD, USER_KEYS,
     },
 };
 use ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, ServerName, UInt,
+    MilliSecondsSinceUnixEpoch, OwnedDeviceId, OwnedRoomId, OwnedUserId, ServerName, UInt, UserId,
     api::federation::transactions::edu::{
         DeviceListUpdateContent, Edu, PresenceContent, ReceiptContent, ReceiptData, ReceiptMap,
-        TypingContent,
+        SigningKeyUpdateContent, TypingContent,
     },
     events::receipt::{Receipt as ReceiptInfo, ReceiptThread},
     serde::Raw,
@@ -24,7 +26,12 @@ use ruma::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Outbound, OutboundError, board::Pending, follow::joined_rooms, view};
+use super::{
+    Outbound, OutboundError,
+    board::{Introduced, Pending},
+    follow::joined_rooms,
+    view,
+};
 
 /// So many EDUs are in one transaction at most (spec: Server-Server API, Transactions).
 const EDUS_MAX: usize = 100;
@@ -99,10 +106,11 @@ impl Outbound {
         for change in changes.iter().filter(|change| change.table == DEVICE_LIST.info().id) {
             users.insert(DEVICE_LIST.decode_key(&change.key)?);
         }
-        let mut updates: Vec<(u64, DeviceListUpdateContent)> = Vec::new();
+        let mut updates: Vec<(u64, Edu)> = Vec::new();
         for user in users {
             if self.federation.env.is_local(&user) && shares_room(snapshot, server, &user).await? {
-                updates.extend(changed_devices(snapshot, &user, (since, up_to)).await?);
+                updates.extend(self.changed_devices(snapshot, &user, (since, up_to)).await?);
+                updates.extend(changed_keys(snapshot, &user, (since, up_to)).await?);
             }
         }
         updates.sort_by_key(|(seq, _)| *seq);
@@ -113,9 +121,108 @@ impl Outbound {
             updates.retain(|(seq, _)| *seq <= reached);
             updates.truncate(EDUS_MAX - TO_DEVICE_MAX);
         }
-        let updates = updates.into_iter().map(|(_, update)| Edu::DeviceListUpdate(update));
-        Ok((updates.map(|edu| Raw::new(&edu)).collect::<Result<_, _>>()?, reached))
+        let updates = updates.into_iter().map(|(_, edu)| Raw::new(&edu));
+        Ok((updates.collect::<Result<_, _>>()?, reached))
     }
+
+    /// The devices of a user that changed between two commits, as they are now.
+    async fn changed_devices(
+        &self,
+        snapshot: &Snapshot,
+        user: &UserId,
+        (since, up_to): (u64, u64),
+    ) -> millrace_store::Result<Vec<(u64, Edu)>> {
+        let rows = snapshot.scan_stamped(&DEVICE_CHANGES, user, Scan::all()).await?;
+        let new = rows.into_iter().filter(|(_, at, _)| since < at.seq && at.seq <= up_to);
+        let mut new: Vec<_> = new.map(|(device, at, row)| (at.seq, device, row)).collect();
+        new.sort_by_key(|(seq, ..)| *seq);
+        let excess = new.len().saturating_sub(1);
+        new.drain(..if excess >= DEVICES_OF_USER_MAX { excess } else { 0 });
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let devices = keys::user_devices(snapshot, user).await?.devices;
+        let devices: BTreeMap<_, _> =
+            devices.into_iter().map(|told| (told.id.clone(), told)).collect();
+        let update = |(seq, device, row): (u64, OwnedDeviceId, DeviceChange)| {
+            let stream = UInt::new_saturating(seq);
+            let told = devices.get(&device);
+            let mut update = DeviceListUpdateContent::new(user.to_owned(), device, stream);
+            if row.previous > 0 {
+                update.prev_id = vec![UInt::new_saturating(row.previous)];
+            }
+            match told {
+                Some(told) if !row.deleted => self.describe(&mut update, told),
+                _ => update.deleted = Some(true),
+            }
+            (seq, Edu::DeviceListUpdate(update))
+        };
+        Ok(new.into_iter().map(update).collect())
+    }
+
+    /// Adds what other servers are told of a device.
+    fn describe(&self, update: &mut DeviceListUpdateContent, told: &ToldDevice) {
+        update.keys = told.keys.clone().and_then(raw);
+        let shown = self.settings.device_names == Names::Shown;
+        update.device_display_name = told.name.clone().filter(|_| shown);
+    }
+
+    /// What tells a server of the devices of users who came into a room of its. Such an update follows
+    /// itself, as nothing has changed; it is not told again, as the joining tells as much.
+    pub(super) async fn introductions(
+        &self,
+        snapshot: &Snapshot,
+        users: BTreeMap<OwnedUserId, Introduced>,
+    ) -> Result<Vec<Raw<Edu>>, OutboundError> {
+        let mut edus = Vec::new();
+        for (user, which) in users {
+            let UserDevices { stream_id, devices, .. } =
+                keys::user_devices(snapshot, &user).await?;
+            let stream = UInt::new_saturating(stream_id);
+            let is_told = |told: &&ToldDevice| which == Introduced::All || told.keys.is_some();
+            for told in devices.iter().filter(is_told).take(DEVICES_OF_USER_MAX) {
+                let mut update =
+                    DeviceListUpdateContent::new(user.clone(), told.id.clone(), stream);
+                update.prev_id = vec![stream];
+                self.describe(&mut update, told);
+                edus.push(Raw::new(&Edu::DeviceListUpdate(update))?);
+            }
+        }
+        Ok(edus)
+    }
+}
+
+/// The keys for cross-signing of a user, where they changed between two commits.
+async fn changed_keys(
+    snapshot: &Snapshot,
+    user: &UserId,
+    (since, up_to): (u64, u64),
+) -> millrace_store::Result<Option<(u64, Edu)>> {
+    let changed = snapshot.get_stamped(&SIGNING_KEYS_CHANGED, user, ()).await?;
+    let Some(seq) = changed.map(|(at, ())| at.seq).filter(|seq| since < *seq && *seq <= up_to)
+    else {
+        return Ok(None);
+    };
+    let keys = snapshot.get(&USER_KEYS, user, ()).await?.unwrap_or_default();
+    let mut update = SigningKeyUpdateContent::new(user.to_owned());
+    update.master_key = keys.master.and_then(raw);
+    update.self_signing_key = keys.self_signing.and_then(raw);
+    Ok(Some((seq, Edu::SigningKeyUpdate(update))))
+}
+
+fn raw<T>(json: String) -> Option<Raw<T>> {
+    RawValue::from_string(json).ok().map(Raw::from_json)
+}
+
+/// Takes some of the users whose devices are to be told, where they fit beside `others` EDUs.
+pub(super) fn take_introduced(
+    pending: &mut Pending,
+    others: usize,
+) -> BTreeMap<OwnedUserId, Introduced> {
+    let room = EDUS_MAX.saturating_sub(others) / DEVICES_OF_USER_MAX;
+    let rest = pending.introduced.keys().nth(room).cloned();
+    let rest = rest.map(|first| pending.introduced.split_off(&first)).unwrap_or_default();
+    std::mem::replace(&mut pending.introduced, rest)
 }
 
 fn direct(row: &RemoteToDevice) -> Result<Raw<Edu>, OutboundError> {
@@ -127,7 +234,7 @@ fn direct(row: &RemoteToDevice) -> Result<Raw<Edu>, OutboundError> {
 }
 
 /// Whether a server has users in a room of a user of ours.
-async fn shares_room(
+pub(super) async fn shares_room(
     snapshot: &Snapshot,
     server: &ServerName,
     user: &OwnedUserId,
@@ -139,32 +246,6 @@ async fn shares_room(
         }
     }
     Ok(false)
-}
-
-async fn changed_devices(
-    snapshot: &Snapshot,
-    user: &OwnedUserId,
-    (since, up_to): (u64, u64),
-) -> millrace_store::Result<Vec<(u64, DeviceListUpdateContent)>> {
-    let rows = snapshot.scan_stamped(&DEVICE_CHANGES, user, Scan::all()).await?;
-    let new =
-        rows.into_iter().filter(|(_, position, _)| since < position.seq && position.seq <= up_to);
-    let update = |(device, position, row): (_, millrace_store::Position, _)| {
-        let row: millrace_store::rows::outbox::DeviceChange = row;
-        let stream = UInt::new_saturating(position.seq);
-        let mut update = DeviceListUpdateContent::new(user.clone(), device, stream);
-        if row.previous > 0 {
-            update.prev_id = vec![UInt::new_saturating(row.previous)];
-        }
-        update.deleted = row.deleted.then_some(true);
-        (position.seq, update)
-    };
-    let mut updates: Vec<_> = new.map(update).collect();
-    if updates.len() > DEVICES_OF_USER_MAX {
-        updates.sort_by_key(|(seq, _)| *seq);
-        updates.drain(..updates.len() - 1);
-    }
-    Ok(updates)
 }
 
 /// Takes what types, reads and is online out of what waits, as far as it fits beside `others` EDUs.
@@ -247,7 +328,7 @@ mod tests {
     fn no_more_edus_than_a_transaction_holds() {
         let mut pending = Pending::default();
         for n in 0..150 {
-            let user = ruma::UserId::parse(format!("@u{n}:x")).unwrap();
+            let user = UserId::parse(format!("@u{n}:x")).unwrap();
             pending.typing.insert((owned_room_id!("!r:x"), user), true);
         }
         assert_eq!(take_ephemeral(&mut pending, 20).unwrap().len(), 80);

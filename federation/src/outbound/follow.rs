@@ -8,7 +8,9 @@ use std::{
 
 use millrace_domain::{
     outbox::{self, News},
-    presence, typing,
+    presence,
+    rooms::partial,
+    typing,
 };
 use millrace_store::{
     Node, PartitionId, Read, Scan, Snapshot,
@@ -23,7 +25,11 @@ use ruma::{
 };
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 
-use super::{Outbound, backoff, seq, task, view};
+use super::{
+    Outbound, backoff,
+    board::{Introduced, Pending},
+    edus, seq, task, view,
+};
 
 /// How often it is written down how far everybody was told.
 const NOTE_EVERY: Duration = Duration::from_secs(5);
@@ -198,6 +204,24 @@ impl Outbound {
                 });
             }
             News::Receipt { .. } => {}
+            News::Joined { room, user } => {
+                self.learn_room(snapshot, room).await?;
+                // Who is in a room that we know in part is not sure yet: they are told what they need.
+                let devices = match partial::is_partial(snapshot, room).await? {
+                    true => Introduced::WithKeys,
+                    false => Introduced::All,
+                };
+                self.board
+                    .lock()
+                    .tell_room(room, followed, |pending| pending.introduce(user, devices));
+            }
+            News::Missed { server, user } => {
+                if edus::shares_room(snapshot, server, user).await? {
+                    let introduce =
+                        |pending: &mut Pending| pending.introduce(user, Introduced::All);
+                    self.board.lock().tell(server, followed, introduce);
+                }
+            }
             News::ToDevice(server) => {
                 self.board.lock().tell(server, followed, |pending| pending.to_device = true);
             }

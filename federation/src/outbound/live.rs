@@ -14,6 +14,8 @@ use super::WRITER;
 pub(super) const PDUS_MAX: usize = 50;
 /// So many rows of an outbox are read at once.
 const ROWS_AT_ONCE: usize = 2 * PDUS_MAX;
+/// An outbox holds no more rows than these, so no commit in it does.
+const COMMIT_MAX: usize = OUTBOX_KEPT as usize + 1;
 /// So many are read where no more are expected to be new.
 const ROWS_AT_ONCE_MOSTLY: usize = 4;
 
@@ -48,10 +50,12 @@ pub(super) async fn find(
     for room in rooms {
         let rows = rows_after(snapshot, room, since).await?;
         if rows.len() >= ROWS_AT_ONCE
-            && let Some((_, last, _)) = rows.last()
+            && let Some(((_, first, _), (_, last, _))) = rows.first().zip(rows.last())
         {
-            // There may be more: it is looked for another time.
-            found.up_to = found.up_to.min(last.saturating_sub(1).max(since));
+            // There may be more: it is looked for another time. The last commit may not be whole, but
+            // where it is the only one.
+            let whole = if first == last { *last } else { last.saturating_sub(1) };
+            found.up_to = found.up_to.min(whole);
         }
         let stays = snapshot.get(&ROOM_SERVERS, room, server).await?.unwrap_or_default();
         found.due.extend(
@@ -85,8 +89,19 @@ async fn rows_after(
     let rows = match oldest {
         Some((place, seq)) if seq > since && rows.len() == ROWS_AT_ONCE_MOSTLY => {
             let first = first_after(snapshot, room, since, place).await?;
-            let scan = Scan::all().from(first).limit(ROWS_AT_ONCE);
-            snapshot.scan_stamped(&OUTBOX, room, scan).await?
+            let scan = |limit| Scan::all().from(first).limit(limit);
+            let mut rows = snapshot.scan_stamped(&OUTBOX, room, scan(ROWS_AT_ONCE)).await?;
+            let (begins, ends) = (rows.first(), rows.last());
+            if let (Some((_, begin, _)), Some((_, end, _))) = (begins, ends)
+                && rows.len() == ROWS_AT_ONCE
+                && begin == end
+            {
+                // A commit that is larger is read whole: parts of it are told apart by counting.
+                let seq = begin.seq;
+                rows = snapshot.scan_stamped(&OUTBOX, room, scan(COMMIT_MAX)).await?;
+                rows.retain(|(_, position, _)| position.seq == seq);
+            }
+            rows
         }
         _ => rows.into_iter().rev().filter(|(_, position, _)| position.seq > since).collect(),
     };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millrace_domain::keys::Names;
+
 /// How much is sent at once, and how long is waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboundSettings {
@@ -13,6 +15,8 @@ pub struct OutboundSettings {
     pub typing: bool,
     /// Whether other servers are told what was read.
     pub receipts: bool,
+    /// Whether other servers are told the names of devices.
+    pub device_names: Names,
     /// Transactions under way at once, each to another server that answered the last time.
     pub sends_at_once: usize,
     /// Transactions under way at once to servers that did not answer, or never did yet.
@@ -32,6 +36,7 @@ impl Default for OutboundSettings {
             presence: true,
             typing: true,
             receipts: true,
+            device_names: Names::Hidden,
             sends_at_once: 256,
             tries_at_once: 64,
             answer_timeout: Duration::from_mins(1),

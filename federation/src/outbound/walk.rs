@@ -137,8 +137,11 @@ impl Outbound {
         let numbers: Vec<u64> = numbers.into_iter().flatten().collect();
         let events = &self.federation.rooms.events;
         let newest = events.load(snapshot, room, &head.version, &numbers).await?;
-        let others = newest.iter().filter(|event| event.pdu.sender.server_name() != server);
-        Ok(others.map(|event| due(room, event, head)).collect())
+        let mut others: Vec<_> =
+            newest.iter().filter(|event| event.pdu.sender.server_name() != server).collect();
+        others.sort_by_key(|event| event.pdu.depth);
+        let too_many = others.len().saturating_sub(MISSED_MAX);
+        Ok(others[too_many..].iter().map(|event| due(room, event, head)).collect())
     }
 
     /// Events as they are sent, in their order.

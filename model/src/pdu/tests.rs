@@ -179,3 +179,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_type_keeps_its_name_also_where_it_is_an_older_one_of_another() {
+    let names = [
+        "m.call.sdp_stream_metadata_changed",
+        "org.matrix.call.sdp_stream_metadata_changed",
+        "m.beacon_info",
+        "org.matrix.msc3672.beacon_info",
+        "m.call.member",
+        "org.matrix.msc3401.call.member",
+        "io.element.functional_members",
+        "m.member_hints",
+        "m.room.retention",
+        "org.matrix.msc1763.retention",
+        "m.room.language",
+        "org.matrix.msc4334.room.language",
+        "m.room.member",
+        "m.room.power_levels",
+    ];
+    let mut kinds = std::collections::HashSet::new();
+    for name in names {
+        let text = event(json!({ "type": name, "state_key": "" }));
+        let pdu = Pdu::parse(&text, rules("11")).unwrap();
+        assert_eq!(pdu.kind.to_string(), name);
+        assert_eq!(pdu.state_place().unwrap().0.to_string(), name);
+        assert!(kinds.insert(pdu.kind), "two types would share a place of the state");
+    }
+}

@@ -11,7 +11,7 @@ use ruma::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::room_version;
+use super::{owned_state, room_version};
 use crate::pdu::Pdu;
 
 /// The auth rules refuse an event. The text says which rule, for logs and for `M_FORBIDDEN`.
@@ -45,7 +45,16 @@ pub fn check<E: state_res::Event>(
     rules: &RoomVersionRules,
     state: impl Fn(&StateEventType, &str) -> Option<E>,
 ) -> Result<(), Refused> {
-    state_res::check_state_dependent_auth_rules(&rules.authorization, event, state).map_err(Refused)
+    let authorization = &rules.authorization;
+    if room_version::owns_state(rules)
+        && owned_state::is_owned(&event.kind, event.state_key.as_deref())
+    {
+        owned_state::check(event, rules, &state)?;
+        let event = owned_state::Marked::new(event);
+        return state_res::check_state_dependent_auth_rules(authorization, event, state)
+            .map_err(Refused);
+    }
+    state_res::check_state_dependent_auth_rules(authorization, event, state).map_err(Refused)
 }
 
 /// Checks what does not depend on the room's state: that a create event is a possible one, and that

@@ -6,10 +6,11 @@ use ruma::{
     OwnedUserId, UserId,
     events::TimelineEventType,
     room_version_rules::AuthorizationRules,
-    state_res::events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField as Field},
+    state_res::{
+        Event,
+        events::{RoomCreateEvent, RoomPowerLevelsEvent, RoomPowerLevelsIntField as Field},
+    },
 };
-
-use crate::pdu::Pdu;
 
 /// The level of a room's creator where the room has no power levels event.
 pub const CREATOR_LEVEL: i64 = 100;
@@ -65,7 +66,7 @@ pub struct PowerLevels {
 impl PowerLevels {
     /// Reads the levels from the room's create event and its power levels event, if it has one.
     /// What an accepted event cannot contain counts as absent.
-    pub fn new(create: &Pdu, power_levels: Option<&Pdu>, rules: &AuthorizationRules) -> Self {
+    pub fn new<E: Event>(create: E, power_levels: Option<E>, rules: &AuthorizationRules) -> Self {
         let creators = RoomCreateEvent::new(create).creators(rules).unwrap_or_default();
         let event = power_levels.map(RoomPowerLevelsEvent::new);
         let number = |field: Field| {

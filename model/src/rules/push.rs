@@ -6,7 +6,7 @@
 pub mod change;
 mod defaults;
 mod event;
-mod glob;
+pub mod glob;
 
 use ruma::{
     RoomId, UserId,
@@ -39,6 +39,8 @@ pub struct Recipient<'a> {
     pub user: &'a UserId,
     /// Their display name in the room.
     pub display_name: Option<&'a str>,
+    /// Where the event is in a thread about which they have said so: whether they want to be notified.
+    pub thread_wanted: Option<bool>,
 }
 
 /// What an event means to a recipient: the actions of the first rule that matches.
@@ -101,6 +103,11 @@ impl Context<'_> {
             .find(|rule| rule.enabled && heeded(&rule.rule_id) && in_body(&rule.pattern))
         {
             return Some(&rule.actions);
+        }
+        match self.recipient.thread_wanted {
+            Some(true) => return Some(&defaults::SUBSCRIBED_THREAD),
+            Some(false) => return Some(&[]),
+            None => {}
         }
         let room: &RoomId = self.event.room_id();
         if let Some(rule) = rules.room.iter().find(|r| r.enabled && r.rule_id == *room) {

@@ -6,7 +6,10 @@ use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
 /// (spec v1.16: servers SHOULD use 12).
 pub const DEFAULT: RoomVersionId = RoomVersionId::V12;
 
-/// Every supported room version, oldest first. All of them are stable.
+/// The rooms of MSC3757: as version 10, but that state has owners (`rules/owned_state.rs`).
+pub const OWNED_STATE: &str = "org.matrix.msc3757.10";
+
+/// Every supported room version of the specification, oldest first.
 pub const SUPPORTED: [RoomVersionId; 12] = [
     RoomVersionId::V1,
     RoomVersionId::V2,
@@ -37,8 +40,26 @@ static RULES: [RoomVersionRules; 12] = [
     RoomVersionRules::V12,
 ];
 
+static OWNED_STATE_RULES: RoomVersionRules = RoomVersionRules::V10;
+
+/// Every supported room version, those that the specification does not have too.
+pub fn supported() -> impl Iterator<Item = RoomVersionId> {
+    let unstable = RoomVersionId::try_from(OWNED_STATE).ok();
+    SUPPORTED.iter().cloned().chain(unstable)
+}
+
+/// Whether state of a room with these rules has owners: whether they are what [`rules`] gives for
+/// [`OWNED_STATE`]. Ruma's rules have no place to say it.
+#[must_use]
+pub fn owns_state(rules: &RoomVersionRules) -> bool {
+    std::ptr::eq(rules, &raw const OWNED_STATE_RULES)
+}
+
 /// The rules of `version`, or `None` where this server does not support it.
 pub fn rules(version: &RoomVersionId) -> Option<&'static RoomVersionRules> {
+    if version.as_str() == OWNED_STATE {
+        return Some(&OWNED_STATE_RULES);
+    }
     let place = SUPPORTED.iter().position(|supported| supported == version)?;
     Some(&RULES[place])
 }
@@ -72,6 +93,13 @@ mod tests {
             let theirs = version.rules().expect("known to ruma");
             assert_eq!(format!("{ours:?}"), format!("{theirs:?}"));
         }
+    }
+
+    #[test]
+    fn only_the_rooms_of_msc3757_own_their_state() {
+        let owning = supported().filter(|version| rules(version).is_some_and(owns_state));
+        assert_eq!(owning.map(|version| version.to_string()).collect::<Vec<_>>(), [OWNED_STATE]);
+        assert_eq!(supported().count(), 13);
     }
 
     #[test]

@@ -14,10 +14,12 @@ use std::{
 
 use ruma::{
     EventId, OwnedEventId,
-    room_version_rules::{RoomVersionRules, StateResolutionVersion},
+    events::StateEventType,
+    room_version_rules::{RoomVersionRules, StateResolutionV2Rules, StateResolutionVersion},
     state_res::{self, utils::event_id_set::EventIdSet},
 };
 
+use super::{owned_state, room_version};
 use crate::pdu::Pdu;
 
 /// A room's state: which event each `(type, state_key)` holds.
@@ -60,10 +62,34 @@ pub fn resolve(
     };
     // Ruma takes the difference of auth chains itself: of this one and an empty one it is this one.
     let chains = vec![auth_difference.into_iter().collect(), EventIdSet::new()];
+    if room_version::owns_state(rules) {
+        return resolve_owned(rules, *v2, forks, chains, event);
+    }
     let subgraph = |conflicted: &state_res::StateMap<Vec<OwnedEventId>>| {
         Some(conflicted_subgraph(conflicted.values().flatten(), &event))
     };
     Ok(state_res::resolve(&rules.authorization, v2, forks, chains, &event, subgraph)?)
+}
+
+/// As [`resolve`] of version 2, where state has owners: ruma sees it under marked keys.
+fn resolve_owned(
+    rules: &RoomVersionRules,
+    v2: StateResolutionV2Rules,
+    forks: &[StateMap],
+    chains: Vec<EventIdSet<OwnedEventId>>,
+    event: impl Fn(&EventId) -> Option<Arc<Pdu>>,
+) -> Result<StateMap, ResolveError> {
+    let mark = |((kind, key), id): (&(StateEventType, String), &OwnedEventId)| {
+        let owned = owned_state::is_owned(&kind.to_string().into(), Some(key));
+        let key = if owned { owned_state::marked(key) } else { key.clone() };
+        ((kind.clone(), key), id.clone())
+    };
+    let forks: Vec<StateMap> = forks.iter().map(|fork| fork.iter().map(mark).collect()).collect();
+    let event = |id: &EventId| event(id).map(owned_state::Marked::new);
+    let subgraph = |_: &state_res::StateMap<Vec<OwnedEventId>>| Some(EventIdSet::new());
+    let resolved = state_res::resolve(&rules.authorization, &v2, &forks, chains, event, subgraph)?;
+    let unmark = |((kind, key), id)| ((kind, owned_state::unmarked(key)), id);
+    Ok(resolved.into_iter().map(unmark).collect())
 }
 
 /// The auth difference of whole states: every event that is in the auth chain of at least one, but

@@ -95,10 +95,10 @@ impl TestRoom {
 
     pub(crate) fn levels(&self, content: Value) -> PowerLevels {
         let event = self.state("m.room.power_levels", "", CREATOR, content);
-        PowerLevels::new(&self.create, Some(&event), &rules(&self.version).authorization)
+        PowerLevels::new(&*self.create, Some(&event), &rules(&self.version).authorization)
     }
 
     pub(crate) fn levels_without_event(&self) -> PowerLevels {
-        PowerLevels::new(&self.create, None, &rules(&self.version).authorization)
+        PowerLevels::new(&*self.create, None, &rules(&self.version).authorization)
     }
 }

@@ -1,5 +1,7 @@
 //! Rows of accounts, their devices and their tokens.
 
+use std::collections::BTreeMap;
+
 use ruma::{OwnedDeviceId, OwnedUserId};
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub type TokenHash = [u8; 32];
 
 /// One account of this server. It stays when it is deactivated, so that no name is given twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// The password as a PHC string of argon2id; none where nobody can log in by password.
     pub password_hash: Option<String>,
@@ -25,6 +27,12 @@ pub struct Account {
     /// Whether and how it was given up.
     #[serde(default)]
     pub deactivated: Option<Deactivation>,
+    /// Whether its user may only read and leave, as an administrator decided.
+    #[serde(default)]
+    pub suspended: bool,
+    /// Whether it cannot be used, as an administrator decided.
+    #[serde(default)]
+    pub locked: bool,
 }
 
 /// How an account was given up.
@@ -60,6 +68,9 @@ pub struct DeviceSeen {
     pub at_ms: u64,
     /// From which address.
     pub ip: String,
+    /// As what the client introduced itself (`User-Agent`).
+    #[serde(default)]
+    pub user_agent: Option<String>,
 }
 
 /// Everything that a request's access token says.
@@ -75,6 +86,12 @@ pub struct AccessToken {
     /// As [`Account::admin`].
     #[serde(default)]
     pub admin: bool,
+    /// As [`Account::suspended`].
+    #[serde(default)]
+    pub suspended: bool,
+    /// As [`Account::locked`].
+    #[serde(default)]
+    pub locked: bool,
     /// From when on it is refused, in milliseconds since 1970.
     #[serde(default)]
     pub expires_ms: Option<u64>,
@@ -103,10 +120,25 @@ pub struct RefreshToken {
 pub struct LoginToken {
     /// Who it logs in.
     pub user: OwnedUserId,
-    /// The device that asked for it.
-    pub device: OwnedDeviceId,
+    /// The device that asked for it; none where its owner signed on elsewhere.
+    #[serde(default)]
+    pub device: Option<OwnedDeviceId>,
     /// From when on it is refused, in milliseconds since 1970.
     pub expires_ms: u64,
+}
+
+/// Whose account somebody has whom another service knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SsoLink {
+    /// The account.
+    pub user: OwnedUserId,
+}
+
+/// What a user has agreed to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Consent {
+    /// By the ID of a document, its version and when, in milliseconds since 1970.
+    pub documents: BTreeMap<String, (String, u64)>,
 }
 
 /// A word that allows to register.
@@ -129,4 +161,6 @@ crate::serde_value!(
     LoginToken,
     RegistrationToken,
     Deactivation,
+    SsoLink,
+    Consent,
 );

@@ -1,6 +1,6 @@
 //! Rows of what other servers sent and is still to be worked on.
 
-use ruma::{OwnedEventId, OwnedServerName};
+use ruma::{OwnedEventId, OwnedRoomId, OwnedServerName};
 use serde::{Deserialize, Serialize};
 
 use crate::serde_value;
@@ -70,6 +70,24 @@ pub struct RemoteDevices {
     /// The self-signing key, JSON text.
     #[serde(default)]
     pub self_signing_key: Option<String>,
+    /// The newest `stream_id` that was heard of, also while the list was not known.
+    #[serde(default)]
+    pub heard: u64,
+    /// Why their server tells us of changes; without it, or when it has changed, what is here may be
+    /// outdated.
+    #[serde(default)]
+    pub anchor: Option<Anchor>,
+}
+
+/// A room that we have shared with a user of another server without a break.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The room.
+    pub room: OwnedRoomId,
+    /// Number of the user's member event.
+    pub member: u64,
+    /// `n` in the room's timeline from which on we have been in it.
+    pub since: i64,
 }
 
 /// A device of a user of another server.

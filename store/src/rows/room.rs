@@ -40,6 +40,16 @@ pub struct RoomHead {
     /// How many other servers have joined users.
     #[serde(default)]
     pub remote_servers: u64,
+    /// Number of the `m.room.policy` event of the current state, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<u64>,
+    /// Place of the next row of the room's log of events (`PARTIAL_EVENTS`), where only a part of the
+    /// state is known: members are missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<u64>,
+    /// Whether the room was partial at any time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub was_partial: bool,
 }
 
 impl RoomHead {
@@ -58,6 +68,9 @@ impl RoomHead {
             amended: 0,
             outbox: 0,
             remote_servers: 0,
+            policy: None,
+            partial: None,
+            was_partial: false,
         }
     }
 }

@@ -42,6 +42,17 @@ pub struct Pusher {
     pub set_ms: u64,
 }
 
+/// A pusher that has not got everything: its gateway fails, or its mails wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PusherBehind {
+    /// The commit up to which it has got everything.
+    pub since: u64,
+    /// How often in a row it was tried in vain.
+    pub failures: u32,
+    /// When it is tried next, in milliseconds since 1970.
+    pub due_ms: u64,
+}
+
 /// Whose notifications go to one pushkey of one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PushkeyUsers {
@@ -49,4 +60,19 @@ pub struct PushkeyUsers {
     pub users: Vec<OwnedUserId>,
 }
 
-serde_value!(ToDevice, ToDeviceHead, Pusher, PushkeyUsers);
+/// What a user has said about a thread (MSC4306).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThreadSubscription {
+    /// They want to be notified of what is said there.
+    Subscribed {
+        /// Whether their client said so by itself.
+        automatic: bool,
+    },
+    /// They do not, and no client says otherwise by itself for what was said before.
+    Unsubscribed {
+        /// `n` of the room's newest event when they said so.
+        at: i64,
+    },
+}
+
+serde_value!(ToDevice, ToDeviceHead, Pusher, PusherBehind, PushkeyUsers, ThreadSubscription);

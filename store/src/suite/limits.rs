@@ -37,9 +37,9 @@ async fn a_transaction_that_is_too_old_is_refused(place: Place) {
     assert_eq!(store.snapshot().get(&BLOBS, "p", 1_u64).await.unwrap(), None);
 }
 
-async fn an_unknown_format_is_refused(place: Place) {
+async fn another_format_is_refused(place: Place) {
     open(&place, Limits::default()).await.unwrap().close().await;
-    for format in ["2000", "gibberish"] {
+    for format in ["1", "2000", "gibberish"] {
         let row = tables::write_row(&tables::ABOUT, "format", &format.to_owned());
         let engine = place.open();
         engine.apply(&[row]).unwrap();
@@ -70,7 +70,7 @@ async fn a_closed_store_writes_no_more(place: Place) {
 on_every_engine! {
     a_transaction_that_writes_too_much_is_refused,
     a_transaction_that_is_too_old_is_refused,
-    an_unknown_format_is_refused,
+    another_format_is_refused,
     another_servers_database_is_refused,
     a_closed_store_writes_no_more,
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{FutureExt, future::join_all};
 
 use super::place::{Place, Random, on_every_engine};
-use crate::{Error, News, Node, PartitionId, Position, Read, Scan, Store, Table, Tx, View, tables};
+use crate::{
+    Error, News, Node, PartitionId, PartitionKey, Position, Read, Scan, Store, Table, Tx, View,
+    tables,
+};
 
 const NOTES: Table<String, u64, u64> = Table::synced(9201, "test_notes");
 const OTHERS: Table<String, u64, u64> = Table::synced(9202, "test_others");
@@ -169,6 +172,28 @@ async fn news_is_told_of_changed_partitions_only(place: Place) {
     assert_eq!(store.news(&ids, &now), Vec::<usize>::new());
 }
 
+async fn a_row_that_is_amended_keeps_its_position_and_is_no_news(place: Place) {
+    let store = place.store().await;
+    note(&store, "a", 1).await;
+    let since = store.snapshot().view().clone();
+    let body = |tx: Tx| {
+        async move {
+            let row = tx.get_stamped(&NOTES, "a", 1_u64).await?;
+            let (position, _) = row.expect("it was noted");
+            tx.amend(&NOTES, "a", 1_u64, (position, &7));
+            Ok::<_, Error>(())
+        }
+        .boxed()
+    };
+    store.transact(body).await.unwrap();
+    let snapshot = store.snapshot();
+    let (position, value) = snapshot.get_stamped(&NOTES, "a", 1_u64).await.unwrap().unwrap();
+    assert_eq!(value, 7);
+    assert!(since.covers(position), "it was seen already");
+    assert_eq!(store.news(&[PartitionId::of::<String>(&"a")], &since), Vec::<usize>::new());
+    assert!(snapshot.changes::<String>("a", &since, usize::MAX).await.unwrap().is_empty());
+}
+
 async fn a_watcher_is_woken_for_its_partitions_only(place: Place) {
     let store = place.store().await;
     let id = |partition: &str| PartitionId::of::<String>(&partition);
@@ -184,6 +209,31 @@ async fn a_watcher_is_woken_for_its_partitions_only(place: Place) {
     drop(watch);
     note(&store, "c", 1).await;
     other.changed().await;
+}
+
+async fn who_watches_a_touched_partition_is_woken_though_no_row_is_there(place: Place) {
+    let store = place.store().await;
+    let id = |partition: &str| PartitionId::of::<String>(&partition);
+    let (watch, other) = (store.watch(vec![id("a")]), store.watch(vec![id("c")]));
+    let since = store.snapshot().view().clone();
+    let touch = |write: bool| {
+        let body = move |tx: Tx| {
+            tx.touch::<String>("a");
+            if write {
+                tx.put(&QUIET, "b", 1_u64, &1);
+            }
+            async { Ok::<_, Error>(()) }.boxed()
+        };
+        store.transact(body)
+    };
+    touch(false).await.unwrap();
+    assert!(watch.changed().now_or_never().is_none(), "nothing was committed");
+    touch(true).await.unwrap();
+    watch.changed().await;
+    assert!(other.changed().now_or_never().is_none());
+    assert_eq!(store.news(&["a", "b", "c"].map(id), &since), [0]);
+    let changes = store.snapshot().changes::<String>("a", &since, usize::MAX).await.unwrap();
+    assert!(changes.is_empty());
 }
 
 async fn event_numbers_are_never_given_twice(place: Place) {
@@ -209,11 +259,59 @@ async fn event_numbers_are_never_given_twice(place: Place) {
     }
 }
 
+async fn a_follower_is_told_which_partitions_have_news_while_the_log_reaches_back(place: Place) {
+    let store = place.store().await;
+    for (partition, key) in [("a", 1), ("b", 2), ("a", 3)] {
+        note(&store, partition, key).await;
+    }
+    let mut commits = store.commits();
+    let since = |seq| View::at(Position { writer: 0, seq });
+    let touched = async |seq| {
+        let touched = store.snapshot().touched(&since(seq)).await.unwrap();
+        touched.map(|all| all.iter().map(PartitionKey::partition::<String>).collect::<Vec<_>>())
+    };
+    let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+    assert_eq!(touched(0).await, Some(vec![a.clone(), b.clone()]));
+    assert_eq!(touched(2).await, Some(vec![a.clone()]));
+    assert_eq!(touched(3).await, Some(vec![]));
+    assert_eq!(*commits.borrow_and_update(), 3);
+    let forget = |tx: Tx| {
+        tx.delete(&tables::LOG, Node, (0_u16, 1_u64));
+        async { Ok::<_, Error>(()) }.boxed()
+    };
+    store.transact(forget).await.unwrap();
+    assert!(commits.has_changed().unwrap());
+    assert_eq!(touched(0).await, None, "what the first commit touched is forgotten");
+    assert_eq!(touched(1).await, Some(vec![a, b]));
+    let key = PartitionKey::of::<String>(&"a");
+    assert_eq!(key.partition::<ruma::OwnedRoomId>(), None, "it is of another kind");
+}
+
+async fn partitions_are_listed_in_pages(place: Place) {
+    let store = place.store().await;
+    for (partition, key) in [("a", 1), ("b", 1), ("b", 2), ("bb", 1), ("c", 1)] {
+        note(&store, partition, key).await;
+    }
+    let snapshot = store.snapshot();
+    let page = async |after: Option<&str>, limit| {
+        let after = after.map(ToOwned::to_owned);
+        snapshot.partitions(&NOTES, after.as_ref(), limit).await.unwrap()
+    };
+    assert_eq!(page(None, 10).await, ["a", "b", "bb", "c"]);
+    assert_eq!(page(None, 2).await, ["a", "b"]);
+    assert_eq!(page(Some("b"), 10).await, ["bb", "c"]);
+    assert!(page(Some("c"), 10).await.is_empty());
+}
+
 on_every_engine! {
     positions_have_no_gaps_and_are_never_given_twice,
     a_commit_that_is_answered_is_in_the_view,
     every_change_is_in_the_change_index,
     news_is_told_of_changed_partitions_only,
+    a_row_that_is_amended_keeps_its_position_and_is_no_news,
     a_watcher_is_woken_for_its_partitions_only,
+    who_watches_a_touched_partition_is_woken_though_no_row_is_there,
     event_numbers_are_never_given_twice,
+    a_follower_is_told_which_partitions_have_news_while_the_log_reaches_back,
+    partitions_are_listed_in_pages,
 }

@@ -44,15 +44,15 @@ async fn a_removed_alias_is_taken_out_of_the_canonical_alias_by_who_may_set_it()
     create_alias(&rooms, other, &room, &user("bob")).await.unwrap();
     let canonical = json!({"alias": one, "alt_aliases": [one, other]});
     set(&rooms, &room, ("m.room.canonical_alias", ""), canonical.clone()).await;
-    let refused = delete_alias(&rooms, one, &user("bob")).await.unwrap_err();
+    let refused = delete_alias(&rooms, one, &user("bob"), Remover::User).await.unwrap_err();
     assert!(matches!(refused, AliasError::NotAllowed), "{refused}");
     // Bob may remove what he made, but not set state.
-    delete_alias(&rooms, other, &user("bob")).await.unwrap();
+    delete_alias(&rooms, other, &user("bob"), Remover::User).await.unwrap();
     assert_eq!(content(&rooms, &room, "m.room.canonical_alias", "").await, canonical);
-    delete_alias(&rooms, one, &user("alice")).await.unwrap();
+    delete_alias(&rooms, one, &user("alice"), Remover::User).await.unwrap();
     let left = content(&rooms, &room, "m.room.canonical_alias", "").await;
     assert_eq!(left, json!({"alt_aliases": [other]}));
-    let gone = delete_alias(&rooms, one, &user("alice")).await.unwrap_err();
+    let gone = delete_alias(&rooms, one, &user("alice"), Remover::User).await.unwrap_err();
     assert!(matches!(gone, AliasError::Unknown(_)), "{gone}");
     assert_eq!(list_aliases(&rooms, &viewer("alice"), &room).await.unwrap(), [] as [&str; 0]);
 }

@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     rooms::{
-        change_tests::{make, object, plain, user},
+        change_tests::{make, object, plain, set, user},
         create::{NewRoom, Preset},
         join,
         membership::Guest,
@@ -80,11 +80,27 @@ async fn only_who_has_the_level_lists_a_room() {
     let room = make(&rooms, &NewRoom { preset: Preset::Public, ..plain("12") }).await;
     let (alice, bob) = (&user("alice"), &user("bob"));
     join::join(&rooms, &room, bob, Guest::No, None).await.unwrap();
-    let refused = set_listing(&rooms, &room, bob, Listing::Published).await.unwrap_err();
+    let listed = Listing::Published;
+    let refused = set_listing(&rooms, &room, Publisher::User(bob), listed).await.unwrap_err();
     assert!(matches!(refused, PublishError::NotAllowed), "{refused}");
-    for wanted in [Listing::Published, Listing::Unlisted] {
-        set_listing(&rooms, &room, alice, wanted).await.unwrap();
-        assert_eq!(listing(&rooms, &room).await.unwrap(), Some(wanted));
+    for publisher in [Publisher::User(alice), Publisher::Administrator] {
+        for wanted in [Listing::Published, Listing::Unlisted] {
+            set_listing(&rooms, &room, publisher, wanted).await.unwrap();
+            assert_eq!(listing(&rooms, &room).await.unwrap(), Some(wanted));
+        }
     }
     assert_eq!(listing(&rooms, ruma::room_id!("!unknown")).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_search_knows_rooms_by_their_newest_names() {
+    let rooms = testing::rooms().await;
+    let room = listed(&rooms, &[2]).await.remove(0);
+    let find = async |term: &str| {
+        let query = Query { term: Some(term.to_owned()), ..Query::default() };
+        list(&rooms, &query).await.unwrap().total
+    };
+    assert_eq!((find("Room 0").await, find("Garden").await), (1, 0));
+    set(&rooms, &room, ("m.room.name", ""), json!({"name": "Garden"})).await;
+    assert_eq!((find("Room 0").await, find("Garden").await), (0, 1));
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures::FutureExt;
-use millrace_model::{Pdu, rules::room_version};
+use millrace_model::Pdu;
 use millrace_store::{
     Read, Scan, Tx,
     rows::room::RoomHead,
@@ -15,8 +15,11 @@ use ruma::{
     events::room::member::MembershipState, room_version_rules::RoomVersionRules,
 };
 
-use super::{ImportError, next_head};
-use crate::rooms::{AppendError, Numbers, ReceiveError, RoomTx, Rooms, flat::membership_of};
+use super::{ImportError, Omitted, next_head, told_servers};
+use crate::rooms::{
+    AppendError, Numbers, ReceiveError, RoomTx, Rooms,
+    flat::{POLICY, membership_of},
+};
 
 /// Rows that one step reads.
 const ROWS_PER_STEP: usize = 1000;
@@ -62,6 +65,8 @@ pub(super) struct Target {
     pub version: RoomVersionId,
     pub rules: &'static RoomVersionRules,
     pub state: HashMap<(String, String), Held>,
+    /// What is told in the place of members, where those are not told.
+    pub omitted: Option<Omitted>,
 }
 
 impl Target {
@@ -69,10 +74,10 @@ impl Target {
     pub async fn load(
         rooms: &Rooms,
         (room, version): (&RoomId, &RoomVersionId),
-        entries: &[Entry],
+        (entries, omitted): (&[Entry], Option<&Omitted>),
     ) -> Result<Self, ImportError> {
         let rules =
-            room_version::rules(version).ok_or_else(|| ReceiveError::Version(version.clone()))?;
+            (rooms.env.rules)(version).ok_or_else(|| ReceiveError::Version(version.clone()))?;
         let snapshot = rooms.env.store.snapshot();
         let mut state = HashMap::with_capacity(entries.len());
         for step in entries.chunks(ROWS_PER_STEP) {
@@ -94,7 +99,8 @@ impl Target {
         if !state.contains_key(&("m.room.create".to_owned(), String::new())) {
             return Err(ImportError::NoCreate(room));
         }
-        Ok(Self { room, version, rules, state })
+        let omitted = omitted.cloned();
+        Ok(Self { room, version, rules, state, omitted })
     }
 
     fn changes(&self) -> Vec<Change<'_>> {
@@ -147,8 +153,11 @@ pub(super) async fn stage(
     for chunk in others.chunks(ROWS_PER_COMMIT) {
         stage_rows(rooms, target, (&head, root), chunk).await?;
     }
+    told_servers::stage(rooms, target, &head).await?;
     head.create = target.state[&("m.room.create".to_owned(), String::new())].number;
     head.root = root;
+    let policy = target.state.get(&(POLICY.to_owned(), String::new()));
+    head.policy = policy.map(|held| held.number);
     let is_local = |user: &UserId| rooms.env.is_local(user);
     // Ours are counted as their rows are written.
     let before = |membership: &MembershipState| target.count(membership, |user| !is_local(user));
@@ -194,7 +203,17 @@ async fn stage_tree(rooms: &Rooms, target: &Target) -> Result<StateRoot, ImportE
     let changes = target.changes();
     let applied = rooms.states.changed(&snapshot, &target.room, StateRoot::EMPTY, &changes).await;
     let applied = applied.map_err(AppendError::from)?;
-    let mut rest = &applied.nodes[..];
+    write_nodes(rooms, &target.room, &applied.nodes).await?;
+    Ok(applied.root)
+}
+
+/// Writes nodes of states that nobody sees yet, in small commits.
+pub(in crate::rooms) async fn write_nodes(
+    rooms: &Rooms,
+    room: &RoomId,
+    nodes: &[Node],
+) -> millrace_store::Result<()> {
+    let mut rest = nodes;
     while !rest.is_empty() {
         let mut bytes = 0;
         let fits = rest.iter().take_while(|node| {
@@ -202,21 +221,17 @@ async fn stage_tree(rooms: &Rooms, target: &Target) -> Result<StateRoot, ImportE
             bytes <= NODE_BYTES_PER_COMMIT
         });
         let (chunk, later) = rest.split_at(fits.count().max(1));
-        write_nodes(rooms, &target.room, chunk).await?;
+        let body = |tx: Tx| {
+            async move {
+                rooms.states.write(&tx, room, chunk);
+                Ok::<_, millrace_store::Error>(())
+            }
+            .boxed()
+        };
+        rooms.env.store.transact(body).await?;
         rest = later;
     }
-    Ok(applied.root)
-}
-
-async fn write_nodes(rooms: &Rooms, room: &RoomId, nodes: &[Node]) -> Result<(), ImportError> {
-    let body = |tx: Tx| {
-        async move {
-            rooms.states.write(&tx, room, nodes);
-            Ok::<_, ImportError>(())
-        }
-        .boxed()
-    };
-    rooms.env.store.transact(body).await
+    Ok(())
 }
 
 /// How the flat rows that are there, of an earlier stay or an earlier attempt, differ from the

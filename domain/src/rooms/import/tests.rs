@@ -44,6 +44,7 @@ fn join_of(world: &World, at: usize) -> Admission {
         join: event(id),
         auth_chain: auth_chain.into_values().collect(),
         state,
+        omitted: None,
     }
 }
 
@@ -165,7 +166,7 @@ async fn an_attempt_that_did_not_finish_is_seen_by_nobody_and_gone_on_from() {
     let Admission { room, version, state, auth_chain, .. } = join_of(&world, 4);
     let entries = stage::entries(&state);
     store_outliers(&world.rooms, &room, &version, [auth_chain, state].concat()).await.unwrap();
-    let target = Target::load(&world.rooms, (&room, &version), &entries).await.unwrap();
+    let target = Target::load(&world.rooms, (&room, &version), (&entries, None)).await.unwrap();
     stage::stage(&world.rooms, &target, None).await.unwrap();
     let snapshot = world.rooms.env.store.snapshot();
     assert!(snapshot.get(&ROOM_HEAD, &room, ()).await.unwrap().is_none());

@@ -246,7 +246,12 @@ async fn nobody_redacts_others_without_the_level_for_it() {
     let hello = object(json!({"body": "x"}));
     let hello = Draft::message(&alice, TimelineEventType::RoomMessage, hello);
     let target = send::send(&rooms, &room, &hello, None).await.unwrap();
-    let mut redaction = redact::Redaction { sender: bob, target, content: object(json!({})) };
+    let mut redaction = redact::Redaction {
+        sender: bob,
+        target,
+        content: object(json!({})),
+        of: redact::RedactsOf::All,
+    };
     let refused = redact::redact(&rooms, &room, &redaction, None).await.unwrap_err();
     assert!(matches!(refused, redact::RedactError::NotAllowed), "{refused}");
     redaction.sender = alice;

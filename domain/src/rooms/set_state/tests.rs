@@ -105,7 +105,12 @@ async fn somebody_reacts_once_until_the_reaction_is_redacted() {
     let bobs = Draft { sender: user_id!("@bob:test.example").to_owned(), ..reaction.clone() };
     send::send(&rooms, &room, &bobs, None).await.unwrap();
     let sender = alice.to_owned();
-    let redaction = redact::Redaction { sender, target: first, content: object(json!({})) };
+    let redaction = redact::Redaction {
+        sender,
+        target: first,
+        content: object(json!({})),
+        of: redact::RedactsOf::All,
+    };
     redact::redact(&rooms, &room, &redaction, None).await.unwrap();
     send::send(&rooms, &room, &reaction, None).await.unwrap();
 }

@@ -37,8 +37,12 @@ async fn a_summary_tells_what_the_state_says_and_nothing_that_was_redacted() {
     };
     let room = make(&rooms, &new).await;
     let topic = set(&rooms, &room, ("m.room.topic", ""), json!({"topic": "secret"})).await;
-    let redaction =
-        redact::Redaction { sender: user("alice"), target: topic, content: object(json!({})) };
+    let redaction = redact::Redaction {
+        sender: user("alice"),
+        target: topic,
+        content: object(json!({})),
+        of: redact::RedactsOf::All,
+    };
     redact::redact(&rooms, &room, &redaction, None).await.unwrap();
     let (summary, membership) = room_summary(&rooms, (&Nowhere, &[]), None, &room).await.unwrap();
     assert_eq!(membership, None);

@@ -3,16 +3,29 @@
 //! They are those of the specification, and two of those that it took out in version 1.17: what
 //! mentions a user by name in its text still highlights, as long as there are clients that do not
 //! say in `m.mentions` whom they mention. Where an event has `m.mentions`, these two match nothing.
+//! Polls have the rules of MSC3930, by the names under which clients know them.
+
+use std::sync::LazyLock;
 
 use ruma::{
     UserId,
     push::{Action, ConditionalPushRule, ConditionalPushRuleInit, PatternedPushRuleInit, Ruleset},
 };
+use serde_json::{Value, json};
 
 /// Matches texts that name the user's localpart.
 pub(super) const USER_NAME: &str = ".m.rule.contains_user_name";
 /// Matches texts that name the user's display name.
 pub(super) const DISPLAY_NAME: &str = ".m.rule.contains_display_name";
+
+/// What the rule `.io.element.msc4306.rule.subscribed_thread` does. It and the one of threads that
+/// somebody has unsubscribed from, which does nothing, come between the rules about content and those
+/// about rooms. They cannot be changed, and are not listed: clients learn of them when MSC4306 is part
+/// of the specification. Of a thread about which nobody has said anything all other rules decide.
+pub(super) static SUBSCRIBED_THREAD: LazyLock<Vec<Action>> = LazyLock::new(|| {
+    let actions = json!(["notify", {"set_tweak": "sound", "value": "default"}]);
+    serde_json::from_value(actions).expect("actions that ruma knows")
+});
 
 /// The rules of somebody who has changed none.
 pub fn default_rules(user: &UserId) -> Ruleset {
@@ -30,11 +43,42 @@ pub fn default_rules(user: &UserId) -> Ruleset {
         }
         .into(),
     );
+    rules.override_.insert(of_poll("poll_response", "response", Room::Any, &[]));
+    for (what, at) in [("poll_start", "start"), ("poll_end", "end")] {
+        let sound = json!({"set_tweak": "sound", "value": "default"});
+        let in_pair = format!("{what}_one_to_one");
+        rules.underride.insert(of_poll(&in_pair, at, Room::OfTwo, &[json!("notify"), sound]));
+        rules.underride.insert(of_poll(what, at, Room::Any, &[json!("notify")]));
+    }
     rules
 }
 
+/// The rooms that a rule is about.
+#[derive(PartialEq, Eq)]
+enum Room {
+    Any,
+    OfTwo,
+}
+
+/// A rule about the start, a response or the end of polls.
+fn of_poll(name: &str, event: &str, room: Room, actions: &[Value]) -> ConditionalPushRule {
+    let kind = format!("org.matrix.msc3381.poll.{event}");
+    let mut conditions = vec![json!({"kind": "event_match", "key": "type", "pattern": kind})];
+    if room == Room::OfTwo {
+        conditions.insert(0, json!({"kind": "room_member_count", "is": "2"}));
+    }
+    let (conditions, actions) = (Value::Array(conditions), Value::Array(actions.to_vec()));
+    ConditionalPushRule::from(ConditionalPushRuleInit {
+        actions: serde_json::from_value(actions).expect("actions that ruma knows"),
+        default: true,
+        enabled: true,
+        rule_id: format!(".org.matrix.msc3930.rule.{name}"),
+        conditions: serde_json::from_value(conditions).expect("conditions that ruma knows"),
+    })
+}
+
 fn display_name() -> ConditionalPushRule {
-    let condition = serde_json::json!({"kind": "contains_display_name"});
+    let condition = json!({"kind": "contains_display_name"});
     let condition = serde_json::from_value(condition).expect("a condition that ruma knows");
     ConditionalPushRule::from(ConditionalPushRuleInit {
         actions: highlight(),
@@ -46,7 +90,7 @@ fn display_name() -> ConditionalPushRule {
 }
 
 fn highlight() -> Vec<Action> {
-    let actions = serde_json::json!([
+    let actions = json!([
         "notify",
         {"set_tweak": "sound", "value": "default"},
         {"set_tweak": "highlight"},

@@ -2,7 +2,8 @@
 //! is one. Matching ignores case and takes time in proportion to the text, whatever the pattern.
 
 /// Whether `pattern` matches the whole of `text`, in any case of letters.
-pub(super) fn matches_whole(pattern: &str, text: &str) -> bool {
+#[must_use]
+pub fn matches_whole(pattern: &str, text: &str) -> bool {
     if !has_wildcards(pattern) {
         return eq_ignore_case(pattern, text);
     }

@@ -85,14 +85,60 @@ fn default_rules() -> Ruleset {
 fn outcome(rules: &Ruleset, event: &Pdu, member_count: u64) -> (bool, bool) {
     let levels = TestRoom::new("10").levels(json!({"users": {"@mod:one": 50}}));
     let room = PushRoom { member_count, power_levels: Some(&levels) };
-    let me = Recipient { user: user_id!("@me:one"), display_name: Some("Me Myself") };
+    let me = Recipient {
+        user: user_id!("@me:one"),
+        display_name: Some("Me Myself"),
+        thread_wanted: None,
+    };
     let outcome = evaluate(rules, &PushEvent::new(event), room, me);
     (outcome.notify, outcome.highlight)
 }
 
 #[test]
+fn what_is_said_of_a_thread_stands_between_the_rules_of_content_and_of_rooms() {
+    let test_room = TestRoom::new("10");
+    let plain = test_room.message("@a:one", json!({"body": "x"}));
+    let mention = json!({"body": "x", "m.mentions": {"user_ids": [ME]}});
+    let mention = test_room.message("@a:one", mention);
+    let mut rules = default_rules();
+    let user = user_id!("@me:one");
+    let outcome = |rules: &Ruleset, event: &Pdu, thread_wanted: Option<bool>| {
+        let room = PushRoom { member_count: 3, power_levels: None };
+        let me = Recipient { user, display_name: None, thread_wanted };
+        let outcome = evaluate(rules, &PushEvent::new(event), room, me);
+        (outcome.notify, outcome.highlight, outcome.actions.len())
+    };
+    assert_eq!(outcome(&rules, &plain, None), (true, false, 1));
+    assert_eq!(outcome(&rules, &plain, Some(true)), (true, false, 2), "with a sound");
+    assert_eq!(outcome(&rules, &plain, Some(false)), (false, false, 0));
+    assert!(outcome(&rules, &mention, Some(false)).1, "who is mentioned hears of it");
+    let silent = NewSimplePushRule::new(plain.room_id.clone(), Vec::new());
+    rules.insert(NewPushRule::Room(silent), None, None).unwrap();
+    assert_eq!(outcome(&rules, &plain, None), (false, false, 0));
+    assert_eq!(outcome(&rules, &plain, Some(true)), (true, false, 2));
+}
+
+#[test]
 fn the_default_rules_are_those_of_the_specification() {
     assert_eq!(to_json(&default_rules()), defaults_of_the_specification());
+}
+
+#[test]
+fn votes_in_polls_are_silent_and_their_start_and_end_are_not() {
+    let room = TestRoom::new("10");
+    let rules = super::default_rules(user_id!("@me:one"));
+    for (kind, notifies) in [("start", true), ("response", false), ("end", true)] {
+        let kind = format!("org.matrix.msc3381.poll.{kind}");
+        let event = room.event(json!({"type": kind, "sender": "@a:one", "content": {}}));
+        for members in [2, 3] {
+            assert_eq!(outcome(&rules, &event, members), (notifies, false), "{kind}");
+        }
+    }
+    let at = |id: &str| rules.underride.get_index_of(id).unwrap();
+    for what in ["start", "end"] {
+        let rule = format!(".org.matrix.msc3930.rule.poll_{what}");
+        assert!(at(&format!("{rule}_one_to_one")) < at(&rule), "the one with a sound is first");
+    }
 }
 
 #[test]
@@ -137,7 +183,8 @@ fn the_number_of_members_decides_between_rules() {
     let room = TestRoom::new("10");
     let message = room.message("@a:one", json!({"body": "x"}));
     let rules = default_rules();
-    let me = Recipient { user: user_id!("@me:one"), display_name: None };
+    let user = user_id!("@me:one");
+    let me = Recipient { user, display_name: None, thread_wanted: None };
     for (member_count, actions) in [(2, 2), (3, 1), (u64::MAX, 1)] {
         let room = PushRoom { member_count, power_levels: None };
         let outcome = evaluate(&rules, &PushEvent::new(&message), room, me);

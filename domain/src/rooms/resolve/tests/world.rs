@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::FutureExt;
+use millrace_model::rules::room_version;
 use millrace_store::{
     rows::room::EventHeader,
     state_tree::Change,
