@@ -1,5 +1,12 @@
 //! Servers that talk to each other, in one process.
 
+mod hostile;
+mod inbound;
+mod membership;
+mod outbound;
+mod partial;
+mod policy;
+
 use std::time::Duration;
 
 use millrace_federation::{PeerError, signing, transport::ExchangeLimits};

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{cases, world::text};
+use super::{cases, world::text};
 
 cases! {
     setAccountData(w) {

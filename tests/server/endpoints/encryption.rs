@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use ruma::{CanonicalJsonObject, signatures::to_canonical_json_string_for_signing};
 use serde_json::{Value, json};
 
-use crate::{
+use super::{
     cases,
     world::{User, World, auth, text},
 };

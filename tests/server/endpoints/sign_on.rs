@@ -1,8 +1,8 @@
-//! Single sign-on; what happens at the provider and after it is in `tests/sso.rs`.
+//! Single sign-on; what happens at the provider and after it is in `tests/server/sso.rs`.
 
 use millrace_test_support::Answer;
 
-use crate::{cases, world::World};
+use super::{cases, world::World};
 
 const REDIRECT: &str = "login/sso/redirect";
 const CLIENT: &str = "redirectUrl=https%3A%2F%2Fapp.test";

@@ -4,7 +4,7 @@ use futures::FutureExt;
 use millrace_test_support::TestService;
 use serde_json::{Value, json};
 
-use crate::world::{IRC, V3, World};
+use super::world::{IRC, V3, World};
 
 const PING: &str = "/_matrix/client/v1/appservice";
 

@@ -4,7 +4,7 @@ use millrace::config::rate_limits::Rate;
 use millrace_test_support::{TestServer, TestService};
 use serde_json::json;
 
-use crate::world::{IRC, V3, World};
+use super::world::{IRC, V3, World};
 
 #[tokio::test]
 async fn a_service_asks_in_the_names_of_its_users_and_of_nobody_else() {

@@ -3,7 +3,7 @@
 use millrace_test_support::{TestService, Transaction};
 use serde_json::{Value, json};
 
-use crate::world::{IRC, V3, World};
+use super::world::{IRC, V3, World};
 
 const STABLE: &str = "receive_ephemeral: true";
 const UNSTABLE: &str = "de.sorunome.msc2409.push_ephemeral: true";

@@ -49,9 +49,9 @@ pub struct Case {
 /// Cases, each under the operation's name in the specification.
 macro_rules! cases {
     ($($operation:ident($world:ident) $body:block)*) => {
-        pub fn cases() -> Vec<crate::Case> {
+        pub fn cases() -> Vec<super::Case> {
             use futures::FutureExt;
-            vec![$(crate::Case {
+            vec![$(super::Case {
                 operation: stringify!($operation),
                 run: |$world| async move { $body }.boxed(),
             }),*]

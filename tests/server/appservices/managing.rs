@@ -3,7 +3,7 @@
 use millrace_test_support::TestService;
 use serde_json::json;
 
-use crate::world::{IRC, V3, World};
+use super::world::{IRC, V3, World};
 
 const ADMIN: &str = "/_millrace/admin/v1/appservices";
 

@@ -1,12 +1,12 @@
 //! Media. Most of what is uploaded here is JSON, which is content as any other; more of pictures and
-//! pages is in `tests/media`.
+//! pages is in `tests/server/media`.
 
 use std::io::Cursor;
 
 use image::{ImageFormat, RgbImage};
 use serde_json::json;
 
-use crate::{
+use super::{
     cases,
     world::{PAGES, World, text},
 };

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::{cases, world::text};
+use super::{cases, world::text};
 
 cases! {
     createRoom(w) {

@@ -6,7 +6,7 @@ use millrace_store::{Read, tables::SERVICE_QUEUE_HEAD};
 use millrace_test_support::{Manner, Network, TestServer, TestService};
 use serde_json::json;
 
-use crate::world::{IRC, V3, World};
+use super::world::{IRC, V3, World};
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
