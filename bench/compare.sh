@@ -29,8 +29,9 @@ start beside lifted "$port"
 "$HSBENCH" -json "$out/beside.json" -rounds "$rounds" -scenario-timeout 30m \
   -target "synapse=$SYNAPSE_URL,secret=$SYNAPSE_SECRET,pidfile=$SYNAPSE_PIDFILE,version=Synapse" \
   -target "$(target beside)" \
-  -run send-1,send-par,deliver,initial-sync,incremental-sync,ephemeral \
-  -sends 300 -par-sends 600 -deliver-k 100 -deliver-events 20 -sync-rooms 40 -incremental 1000 -ephemeral 1000
+  -run send-1,send-par,deliver,initial-sync,incremental-sync,ephemeral,e2ee-queue \
+  -sends 300 -par-sends 600 -deliver-k 100 -deliver-events 20 -sync-rooms 40 -incremental 1000 -ephemeral 1000 \
+  -todevice-fan 500 -todevice-sends 40 -otks 1000
 stop
 
 # Idle long-polls, with the default configuration: one process makes the users, a fresh one is measured.

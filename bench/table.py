@@ -33,6 +33,9 @@ GOALS = [
     Goal("incremental-sync", "sync, no news", "sync without news", 40),
     Goal("ephemeral", "receipts", "receipts", 20),
     Goal("ephemeral", "typing", "typing", 20),
+    Goal("e2ee-queue", "to-device", "message to 500 devices", 0),
+    Goal("e2ee-queue", "keys/upload", "upload of 50 one-time keys", 0),
+    Goal("e2ee-queue", "keys/claim", "claim of a one-time key", 0),
 ]
 
 DELIVERY = (("p50", 20), ("p99", 8))

@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p millrace-push-gateway`. `MILLRACE_BENCH_DEVICES` devices (20,000 if unset) get one
 //! notification each over FCM, whose server is in this process and takes its time to answer. With
-//! `MILLRACE_BENCH_SYGNAL` naming a Python that has Sygnal, Sygnal goes through the same afterwards.
+//! `MILLRACE_BENCH_SYGNAL` naming a Python that has Sygnal, Sygnal goes through the same afterwards. It
+//! needs the Twisted of its own lock file (24.7.0 for Sygnal 0.17): with 26.10 it never sends anything.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark may panic and talks")]
 
 use std::{
@@ -26,6 +27,8 @@ use tokio::{net::TcpListener, time::sleep};
 const VENDOR_LATENCY: Duration = Duration::from_millis(20);
 /// Calls of homeservers at the same time.
 const CALLS_AT_ONCE: usize = 256;
+/// How long a gateway takes for anything at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Requests that either gateway may have at its vendor.
 const INFLIGHT: usize = 512;
 
@@ -60,8 +63,10 @@ async fn measure(name: &str, (mut process, address): Started, got: &Got, devices
     let url = format!("http://{address}/_matrix/push/v1/notify");
     let client = client();
     let ready = json!({ "notification": { "devices": [] } }).to_string();
+    let began = Instant::now();
     while client.post(&url).body(ready.clone()).send().await.is_err() {
-        assert!(process.try_wait().unwrap().is_none(), "{name} did not start");
+        let lives = process.try_wait().unwrap().is_none();
+        assert!(lives && began.elapsed() < PATIENCE, "{name} did not start");
         sleep(Duration::from_millis(50)).await;
     }
     let cpu_before = cpu(process.id());
@@ -186,7 +191,8 @@ fn client() -> reqwest::Client {
         .unwrap()
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().build().unwrap()
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy();
+    builder.timeout(PATIENCE).build().unwrap()
 }
 
 /// How long a process has worked.
