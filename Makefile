@@ -1,6 +1,8 @@
 # What people type. Each target is one line that calls a script or cargo; `make run` needs only
 # Rust (https://rustup.rs) on a Debian machine and installs the rest.
 
+# As tests have them, with the same features of libraries: nothing is compiled twice.
+PROGRAMS := cargo build --workspace --bins --tests --locked
 DATA ?= ./data
 PORT ?= 8008
 
@@ -30,16 +32,17 @@ lint:
 
 fuzz:
 	@scripts/install-missing test
-	cargo run --locked --package millrace-fuzz -- --seconds 5
+	$(PROGRAMS)
+	"$${CARGO_TARGET_DIR:-target}/debug/millrace-fuzz" --seconds 5
 
 complement:
 	@scripts/install-missing test
-	cargo build --locked
+	$(PROGRAMS)
 	complement-tests/run
 
 interop:
 	@scripts/install-missing test
-	cargo build --locked -p millrace -p millrace-push-gateway
+	$(PROGRAMS)
 	tests/interop/run
 
 bench:

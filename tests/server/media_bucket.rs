@@ -1,6 +1,6 @@
 //! Media in a bucket of a real service that speaks S3: versitygw (the Versity S3 Gateway), which keeps
 //! buckets as folders of this machine. `scripts/test` builds it and runs these, with its path in
-//! `S3_SERVER`; by themselves: `cargo test --test server -- --ignored media_bucket::`.
+//! `S3_SERVER`; by themselves: `cargo test --workspace --test server -- --ignored media_bucket::`.
 
 #![expect(clippy::unwrap_used, reason = "a test ends where an answer is not as expected")]
 
