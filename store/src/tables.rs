@@ -30,8 +30,8 @@ use crate::{
         receipt::{ReadUpTo, Receipt, Unread},
         report::Report,
         room::{
-            Alias, AuthLinks, EventHeader, EventTransaction, Gap, Member, Relation, RoomHead,
-            ThreadRow, TimelineRow, UserRoom,
+            Alias, AuthLinks, EventHeader, EventTransaction, ExpiredUpTo, Gap, Member, Relation,
+            RoomHead, ThreadRow, TimelineRow, UserRoom,
         },
         threepid::{Threepid, ThreepidOwner, ThreepidSession},
         user::{Pusher, PusherBehind, PushkeyUsers, ThreadSubscription, ToDevice, ToDeviceHead},
@@ -183,8 +183,12 @@ pub const PUSHKEY_USERS: Table<String, String, PushkeyUsers> = Table::new(79, "p
 /// `(app ID, pushkey) -> PusherBehind` of pushers that do not get everything at once.
 pub const PUSHERS_BEHIND: Table<OwnedUserId, (String, String), PusherBehind> =
     Table::new(250, "pushers_behind").unguarded();
-/// Under the key `()`: the `n` of a room up to which what expired messages said is off the disk.
-pub const EXPIRED_UP_TO: Table<OwnedRoomId, (), i64> = Table::new(252, "expired_up_to");
+/// `() -> ExpiredUpTo`: up to where in a room what expired messages said is off the disk.
+pub const EXPIRED_UP_TO: Table<OwnedRoomId, (), ExpiredUpTo> = Table::new(252, "expired_up_to");
+/// `(milliseconds since 1970, number) -> ()`: messages before that mark which were dated in the future, by
+/// the moment at which they claim to have been sent.
+pub const EXPIRING_LATER: Table<OwnedRoomId, (u64, u64), ()> =
+    Table::new(253, "expiring_later").unguarded();
 /// Under the key `()`: up to where every pusher that is not behind has got everything.
 pub const PUSH_FOLLOWED: Table<Node, (), u64> = Table::new(251, "push_followed");
 /// `room -> Unread`: a count that took long to make, to go on from.

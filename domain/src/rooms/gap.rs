@@ -21,6 +21,7 @@ use super::{
     events,
     judge::Verdict,
     receive::without_state,
+    retention,
 };
 
 /// So many missing events of one gap are remembered at most.
@@ -104,6 +105,9 @@ impl RoomTx<'_> {
                 filled += 1;
                 filled_to = filled_to.min(k);
             }
+        }
+        if filled > 0 {
+            retention::look_again_from(self.tx, &self.room_id, (n, filled_to)).await?;
         }
         let mut missing = gap.missing.clone();
         missing.extend(kept.iter().flat_map(|pdu| &pdu.prev_events).cloned());

@@ -271,6 +271,20 @@ pub struct Gap {
     pub filled_to: i32,
 }
 
+/// The place `(n, k)` of a timeline up to which no expired message says anything any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ExpiredUpTo {
+    /// `n` of the place.
+    pub n: i64,
+    /// `k` of the place.
+    pub k: i32,
+}
+
+impl ExpiredUpTo {
+    /// Before all places.
+    pub const START: Self = Self { n: i64::MIN, k: i32::MIN };
+}
+
 /// Under which transaction ID an event was sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventTransaction {
@@ -289,5 +303,6 @@ serde_value!(
     Alias,
     EventTransaction,
     ThreadRow,
-    Gap
+    Gap,
+    ExpiredUpTo
 );

@@ -13,6 +13,7 @@ use crate::{
     rooms::{
         CacheSizes, Viewer, gap,
         history::{self, Gaps, PageRequest},
+        retention::{self, RetentionSettings},
         test_graph::{World, bob, carol, dave, say, state, unjudged},
         test_room::user,
     },
@@ -114,6 +115,33 @@ async fn a_gap_is_filled_with_what_other_servers_have_and_closes() {
     for id in &world.graph.order[..5] {
         let header = world.header(id).await;
         assert!(!header.outlier && header.place.is_some());
+    }
+}
+
+#[tokio::test]
+async fn expired_messages_that_come_into_a_gap_are_purged_as_well() {
+    let mut world = outside(RoomVersionId::V11).await;
+    let day = Some(std::time::Duration::from_hours(24));
+    let settings = RetentionSettings { enabled: true, default_lifetime: day, ..Default::default() };
+    world.rooms = world.rooms.keeping(settings);
+    let mut add = |draft| world.graph.make(&draft, &[world.graph.order.last().unwrap().clone()]);
+    let (first, second) = (add(say(carol(), "first")), add(say(carol(), "second")));
+    let renamed = json!({"membership": "join", "displayname": "Bob"});
+    add(state(bob(), "m.room.member", bob().as_str(), renamed));
+    let (third, newest) = (add(say(carol(), "third")), add(say(carol(), "newest")));
+    let join = world.graph.order.len() - 3;
+    import(&world.rooms, join_of(&world, join)).await.unwrap();
+    for pdu in [&third, &newest] {
+        assert_eq!(world.receive(pdu).await, Received::Accepted);
+    }
+    let room = &world.graph.room;
+    assert_eq!(retention::purge(&world.rooms, room).await.unwrap(), 1, "the third");
+    for older in [second, first] {
+        let state = world.graph.before[&older.event_id].values().cloned().collect();
+        let states = HashMap::from([(older.event_id.clone(), state)]);
+        let filled = gap::fill(&world.rooms, room, 1, vec![unjudged(&older)], &states).await;
+        assert_eq!(filled.unwrap(), 1);
+        assert_eq!(retention::purge(&world.rooms, room).await.unwrap(), 1);
     }
 }
 
