@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::{
     account_limits::AccountLimits,
-    endpoint_patterns::{Pattern, any_fits},
+    endpoint_patterns::{MAKES_EVENTS, Pattern, any_fits},
     error::ApiError,
     extract::QueryArguments,
     limits::EndpointClass,
@@ -33,22 +33,8 @@ use crate::{
 /// Where the page is: Synapse's place, which clients and administrators know.
 const PATH: &str = "/_matrix/consent";
 
-/// What makes events in rooms, but for leaving them.
-const REFUSED: [Pattern; 13] = [
-    (Method::POST, "createRoom"),
-    (Method::POST, "rooms/*/join"),
-    (Method::POST, "join/*"),
-    (Method::POST, "knock/*"),
-    (Method::POST, "rooms/*/invite"),
-    (Method::POST, "rooms/*/kick"),
-    (Method::POST, "rooms/*/ban"),
-    (Method::POST, "rooms/*/unban"),
-    (Method::POST, "rooms/*/upgrade"),
-    (Method::PUT, "rooms/*/send/*/*"),
-    (Method::PUT, "rooms/*/state/*"),
-    (Method::PUT, "rooms/*/state/*/*"),
-    (Method::PUT, "rooms/*/redact/*/*"),
-];
+/// What is refused beside all that [`MAKES_EVENTS`].
+const REFUSED: [Pattern; 1] = [(Method::PUT, "rooms/*/redact/*/*")];
 
 pub(crate) fn routes() -> Router<App> {
     Router::new().route(PATH, get(show).post(submit))
@@ -62,7 +48,8 @@ pub(super) async fn check(
     path: &str,
 ) -> Result<(), ApiError> {
     let accounts = AccountsPart::from_ref(app);
-    if !accounts.settings.require_consent || !any_fits(&REFUSED, method, path) {
+    let refused = any_fits(&MAKES_EVENTS, method, path) || any_fits(&REFUSED, method, path);
+    if !accounts.settings.require_consent || !refused {
         return Ok(());
     }
     if has_agreed(&accounts, user).await.map_err(ApiError::internal)? {

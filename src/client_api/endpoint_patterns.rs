@@ -1,10 +1,28 @@
-//! Groups of endpoints, told by method and path: what guests may do, what a suspended user may not.
+//! Groups of endpoints, told by method and path: what guests may do, what a suspended user may not, what
+//! makes events.
 
 use http::Method;
 
 /// An endpoint by its method and its path below the version, as in `/_matrix/client/VERSION/…`;
 /// `*` is any one segment.
 pub(super) type Pattern = (Method, &'static str);
+
+/// What makes events in rooms, but for leaving them and for redactions sent as what they are: what is
+/// refused to who has not agreed to the server's documents, and, with more, to suspended users.
+pub(super) const MAKES_EVENTS: [Pattern; 12] = [
+    (Method::POST, "createRoom"),
+    (Method::POST, "rooms/*/join"),
+    (Method::POST, "join/*"),
+    (Method::POST, "knock/*"),
+    (Method::POST, "rooms/*/invite"),
+    (Method::POST, "rooms/*/kick"),
+    (Method::POST, "rooms/*/ban"),
+    (Method::POST, "rooms/*/unban"),
+    (Method::POST, "rooms/*/upgrade"),
+    (Method::PUT, "rooms/*/send/*/*"),
+    (Method::PUT, "rooms/*/state/*"),
+    (Method::PUT, "rooms/*/state/*/*"),
+];
 
 /// Whether a request of the client-server API is for one of these endpoints.
 pub(super) fn any_fits(patterns: &[Pattern], method: &Method, path: &str) -> bool {

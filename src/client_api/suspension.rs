@@ -6,23 +6,12 @@ use http::{Method, StatusCode};
 use ruma::api::error::ErrorKind;
 
 use super::{
-    endpoint_patterns::{Pattern, any_fits},
+    endpoint_patterns::{MAKES_EVENTS, Pattern, any_fits},
     error::ApiError,
 };
 
-const FORBIDDEN: [Pattern; 25] = [
-    (Method::POST, "createRoom"),
-    (Method::POST, "rooms/*/join"),
-    (Method::POST, "join/*"),
-    (Method::POST, "knock/*"),
-    (Method::POST, "rooms/*/invite"),
-    (Method::POST, "rooms/*/kick"),
-    (Method::POST, "rooms/*/ban"),
-    (Method::POST, "rooms/*/unban"),
-    (Method::POST, "rooms/*/upgrade"),
-    (Method::PUT, "rooms/*/send/*/*"),
-    (Method::PUT, "rooms/*/state/*"),
-    (Method::PUT, "rooms/*/state/*/*"),
+/// What is refused beside all that [`MAKES_EVENTS`].
+const FORBIDDEN: [Pattern; 13] = [
     (Method::PUT, "rooms/*/typing/*"),
     (Method::PUT, "directory/room/*"),
     (Method::DELETE, "directory/room/*"),
@@ -44,7 +33,8 @@ const ALLOWED: [Pattern; 1] = [(Method::PUT, "rooms/*/send/m.room.redaction/*")]
 
 /// Refuses what a suspended user may not do with `M_USER_SUSPENDED`.
 pub(super) fn check(method: &Method, path: &str) -> Result<(), ApiError> {
-    if any_fits(&FORBIDDEN, method, path) && !any_fits(&ALLOWED, method, path) {
+    let forbidden = any_fits(&MAKES_EVENTS, method, path) || any_fits(&FORBIDDEN, method, path);
+    if forbidden && !any_fits(&ALLOWED, method, path) {
         let message = "You cannot do this while your account is suspended";
         return Err(ApiError::new(StatusCode::FORBIDDEN, ErrorKind::UserSuspended, message));
     }
