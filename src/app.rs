@@ -1,6 +1,7 @@
 //! The only place that builds concrete things: leaves first, then what stands on them.
 
 mod settings;
+mod workers;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -13,8 +14,8 @@ use millrace_domain::{
     accounts::{Accounts, LastSeen, uiaa},
     ephemeral::EphemeralClock,
     keys::Names,
-    presence::{Presence, PresenceSettings},
-    rooms::{CacheSizes, Rooms, retention, server_notices},
+    presence::Presence,
+    rooms::{CacheSizes, Rooms, server_notices},
     sync::{SyncParts, Syncs},
     typing::Typing,
     unread::Unreads,
@@ -26,10 +27,7 @@ use millrace_federation::{
     inbound::Inbound,
     internet::SystemInternet,
 };
-use millrace_media::{
-    Media, RecoverError,
-    storage::{Bucket, Folder, Storage, StorageError},
-};
+use millrace_media::{Media, RecoverError, storage::StorageError};
 use millrace_model::rules::room_version;
 use millrace_pushers::Pushers;
 use millrace_search::{OpenError, Search, index::Place};
@@ -39,10 +37,15 @@ use millrace_store::{
 };
 use tokio::task;
 
-use self::settings::{
-    account_settings, capabilities, discovery, federation_settings, identity_settings,
-    notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
-    turn,
+use self::{
+    settings::{
+        account_settings, capabilities, discovery, federation_settings, identity_settings,
+        notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
+        turn,
+    },
+    workers::{
+        ephemeral, expire_messages, media, pushers, run_until, search, services, take_in,
+    },
 };
 use crate::{
     captcha::Recaptcha,
@@ -54,19 +57,15 @@ use crate::{
     config::{Config, database::Database},
     identity::{self, IdentityError},
     mail::{Digests, MailSetupError, Messages},
-    media_sources::MediaSources,
     push_gateways::PushGateways,
     shutdown::Shutdown,
-    sso::{ProviderError, SignOns, WebClient, client_builder},
+    sso::{ProviderError, SignOns, WebClient},
     system::{SystemClock, SystemRandom},
     tls_files::{self, TlsFileError},
 };
 
 /// How the system says that a disk is full; the engine passes it on in its own words.
 const NO_SPACE: &str = "No space left on device";
-
-/// How long the service that keeps media may be silent.
-const BUCKET_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server consists of. Handlers never see it whole: they ask for a part by its type with
 /// `State<Part>`, for which [`App`] implements [`FromRef`].
@@ -350,100 +349,6 @@ fn registered(config: &Config, env: &Env) -> Result<SharedRegistry, LoadError> {
     Ok(SharedRegistry::new(load_files(files, folder, &env.identity.name)?))
 }
 
-/// Opens the application services, and begins to send to them.
-async fn services(
-    config: &Config,
-    registry: SharedRegistry,
-    (rooms, (typing, presence)): (&Rooms, (Arc<Typing>, Arc<Presence>)),
-    shutdown: &Shutdown,
-) -> Result<Arc<AppServices>, StartError> {
-    let services = AppServices::open(appservices::Parts {
-        registry,
-        rooms: rooms.clone(),
-        typing,
-        presence,
-        client: service_client(config)?,
-        settings: config.appservices.settings(),
-    });
-    let services = Arc::new(services.await?);
-    run_until(shutdown, Arc::clone(&services), AppServices::run);
-    Ok(services)
-}
-
-/// How application services are asked: where the administrator says they are.
-fn service_client(config: &Config) -> Result<reqwest::Client, StartError> {
-    let authorities = tls_files::authorities(config.federation.federation_ca_file.as_deref())?;
-    let client = client_builder(authorities)?.no_proxy();
-    let client = client.redirect(reqwest::redirect::Policy::none()).build();
-    Ok(client.map_err(|error| ProviderError::Setup(error.to_string()))?)
-}
-
-/// Opens the search index and begins to follow the store.
-async fn search(
-    rooms: &Rooms,
-    index: Place,
-    shutdown: &Shutdown,
-) -> Result<Arc<Search>, OpenError> {
-    let search = Arc::new(Search::open(rooms.clone(), index).await?);
-    run_until(shutdown, Arc::clone(&search), Search::run);
-    Ok(search)
-}
-
-/// Begins to take off the disk what expired messages said.
-fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdown) {
-    if !config.retention.enabled {
-        return;
-    }
-    let every = Duration::from_secs(config.retention.purge_interval_s);
-    run_until(shutdown, Arc::new(rooms.clone()), move |rooms| async move {
-        loop {
-            tokio::time::sleep(every).await;
-            match retention::purge_all(&rooms).await {
-                Ok(count) => tracing::info!(count, "expired messages were purged"),
-                Err(error) => tracing::error!(%error, "expired messages could not be purged"),
-            }
-        }
-    });
-}
-
-/// Begins to send notifications.
-fn pushers(
-    config: &Config,
-    (rooms, unreads): (&Rooms, &Arc<Unreads>),
-    (gateways, digests): (PushGateways, Digests),
-    shutdown: &Shutdown,
-) -> Arc<Pushers> {
-    let (gateways, digests) = (Arc::new(gateways), Arc::new(digests));
-    let settings = config.push.settings();
-    let pushers = Pushers::new(rooms.clone(), Arc::clone(unreads), gateways, digests, settings);
-    let pushers = Arc::new(pushers);
-    run_until(shutdown, Arc::clone(&pushers), Pushers::run);
-    pushers
-}
-
-/// Starts a worker that ends with the server.
-fn run_until<T, F>(shutdown: &Shutdown, part: Arc<T>, work: impl FnOnce(Arc<T>) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    let (work, shutdown) = (work(part), shutdown.clone());
-    tokio::spawn(async move {
-        tokio::select! {
-            () = work => {}
-            () = shutdown.requested() => {}
-        }
-    });
-}
-
-/// Starts the workers of what comes in from other servers.
-fn take_in(shutdown: &Shutdown, inbound: &Arc<Inbound>) {
-    run_until(shutdown, Arc::clone(inbound), |inbound| async move {
-        inbound.run_device_lists().await;
-    });
-    run_until(shutdown, Arc::clone(inbound), |inbound| async move { inbound.run().await });
-    run_until(shutdown, Arc::clone(inbound), Inbound::run_partial_rooms);
-}
-
 async fn open_engine(config: Database) -> Result<RocksEngine, StartError> {
     let options = RocksOptions {
         block_cache_bytes: (config.rocksdb_cache_mib as usize) << 20,
@@ -480,55 +385,6 @@ fn captcha(config: &Config, client: &WebClient) -> Option<CaptchaPart> {
         url: sso.recaptcha_siteverify_api.clone(),
         client: client.clone(),
     }))
-}
-
-async fn media(
-    config: &Config,
-    env: &Env,
-    federation: &Federation,
-    shutdown: &Shutdown,
-) -> Result<Media, StartError> {
-    let database = &config.database.database_path;
-    let storage: Arc<dyn Storage> = match bucket(config)? {
-        Some(bucket) => {
-            bucket.check().await?;
-            Arc::new(bucket)
-        }
-        None => Arc::new(Folder::new(config.media.folder(database).join("files"))),
-    };
-    let sources = Arc::new(MediaSources(federation.clone()));
-    let settings = config.media.settings(database);
-    let media = Media::new(env.clone(), settings, storage, sources);
-    run_until(shutdown, Arc::new(media.clone()), |media| async move { media.run().await });
-    Ok(media)
-}
-
-/// The bucket of media, where one is configured.
-fn bucket(config: &Config) -> Result<Option<Bucket>, StartError> {
-    let Some(settings) = config.media.s3.settings() else { return Ok(None) };
-    let authorities = tls_files::authorities(config.federation.federation_ca_file.as_deref())?;
-    let client = client_builder(authorities)?.redirect(reqwest::redirect::Policy::none());
-    // A file may be large: it is not the whole that has to come in time, but the next of it.
-    let client = client.connect_timeout(BUCKET_PATIENCE).read_timeout(BUCKET_PATIENCE).build();
-    let client = client.map_err(|error| ProviderError::Setup(error.to_string()))?;
-    Ok(Some(Bucket::new(&settings, client)?))
-}
-
-/// Who is typing and who is there, each looked after until the shutdown.
-fn ephemeral(
-    config: &Config,
-    env: &Env,
-    moments: &Arc<EphemeralClock>,
-    shutdown: &Shutdown,
-) -> (Arc<Typing>, Arc<Presence>) {
-    let longest = Duration::from_secs(config.limits.limits.typing_timeout_max_s);
-    let typing = Arc::new(Typing::new(env.clone(), Arc::clone(moments), longest));
-    let enabled = config.presence.allow_local_presence;
-    let settings = PresenceSettings { enabled, ..PresenceSettings::default() };
-    let presence = Arc::new(Presence::new(env.clone(), Arc::clone(moments), settings));
-    run_until(shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
-    run_until(shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
-    (typing, presence)
 }
 
 /// How the server speaks to its users; the user who does is made ready.

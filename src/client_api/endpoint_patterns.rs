@@ -7,8 +7,8 @@ use http::Method;
 /// `*` is any one segment.
 pub(super) type Pattern = (Method, &'static str);
 
-/// What makes events in rooms, but for leaving them and for redactions sent as what they are: what is
-/// refused to who has not agreed to the server's documents, and, with more, to suspended users.
+/// What makes events in rooms, but for leaving and redacting, which suspended users may. Who has not agreed
+/// to the server's documents may do none of it either.
 pub(super) const MAKES_EVENTS: [Pattern; 12] = [
     (Method::POST, "createRoom"),
     (Method::POST, "rooms/*/join"),
