@@ -168,7 +168,8 @@ impl Outbound {
     }
 
     /// What tells a server of the devices of users who came into a room of its. Such an update follows
-    /// itself, as nothing has changed; it is not told again, as the joining tells as much.
+    /// itself, as nothing has changed; it is not told again, as the joining tells as much. It is not noted
+    /// that it was told: after a crash it may come twice, of which the second is no news to anybody.
     pub(super) async fn introductions(
         &self,
         snapshot: &Snapshot,

@@ -309,6 +309,36 @@ async fn an_event_is_taken_back_that_the_complete_state_does_not_allow_and_one_i
 }
 
 #[tokio::test]
+async fn a_member_whom_a_partial_state_has_wrong_is_resolved_with_what_an_event_names() {
+    let mut graph = World::new(RoomVersionId::V11).await.graph;
+    // Dave takes a name, and bob, who may kick, is banned, before carol joins again.
+    let named = json!({"membership": "join", "displayname": "Dave"});
+    let named = state(dave(), "m.room.member", dave().as_str(), named);
+    let newest = graph.order.last().unwrap().clone();
+    let named = graph.make(&named, &[newest]);
+    let ban =
+        state(&user("alice"), "m.room.member", bob().as_str(), json!({"membership": "ban"}));
+    let ban = graph.make(&ban, std::slice::from_ref(&named.event_id));
+    let join = state(carol(), "m.room.member", carol().as_str(), json!({"membership": "join"}));
+    let join = graph.make(&join, std::slice::from_ref(&ban.event_id));
+    let at = graph.order.len() - 1;
+    let rooms = outside().await;
+    import(&rooms, admission(&graph, at, Told::WithoutMembers)).await.unwrap();
+    let (bobs_join, daves_join) = (graph.order[4].clone(), graph.order[6].clone());
+    let kick = state(bob(), "m.room.member", dave().as_str(), json!({"membership": "leave"}));
+    let before = std::slice::from_ref(&join.event_id);
+    let kick = graph.make_naming(&kick, before, &[bobs_join, daves_join.clone()]);
+    assert_eq!(feed(&rooms, &graph, &kick.event_id).await, Received::Accepted);
+    // By the state alone, which has the kick, dave is out. But that does not follow his new name.
+    let before = std::slice::from_ref(&kick.event_id);
+    let said = graph.make(&say(dave(), "still here"), before);
+    assert_eq!(feed(&rooms, &graph, &said.event_id).await, Received::Accepted);
+    // What is named is not simply believed: the kick ended dave's first membership.
+    let again = graph.make_naming(&say(dave(), "again"), before, &[daves_join]);
+    assert_eq!(feed(&rooms, &graph, &again.event_id).await, Received::Rejected);
+}
+
+#[tokio::test]
 async fn a_room_that_is_left_and_joined_again_while_partial_is_completed_in_both_stays() {
     let (whole, rooms, mut graph) = joined_twice(RoomVersionId::V11).await;
     let leave = state(carol(), "m.room.member", carol().as_str(), json!({"membership": "leave"}));
