@@ -65,13 +65,16 @@ fn content(rules: &Ruleset) -> String {
 
 /// What is stored, brought up to date with the default rules of this version of the server.
 fn parse(user: &UserId, stored: Option<&str>) -> Ruleset {
-    let default = default_rules(user);
+    let mut default = default_rules(user);
     let Some(Content { global: mut rules }) =
         stored.and_then(|text| serde_json::from_str(text).ok())
     else {
         return default;
     };
+    // ruma leaves out this kind, of which users have no rules of their own.
+    let about_threads = std::mem::take(&mut default.postcontent);
     rules.update_with_server_default(default);
+    rules.postcontent.extend(about_threads);
     rules
 }
 
@@ -199,5 +202,19 @@ mod tests {
         assert_eq!(content["global"]["override"][0]["rule_id"], ".m.rule.master");
         remove(&env, alice, &RuleKind::Sender, "@bob:test.example").await.unwrap();
         assert_eq!(account_data(&env.store.snapshot(), alice).await.unwrap(), before);
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_without_the_rules_about_threads_gets_them_and_keeps_changed_ones() {
+        let alice = user_id!("@alice:test.example");
+        let all = default_rules(alice).postcontent;
+        assert_eq!(all.len(), 2);
+        assert_eq!(parse(alice, Some(r#"{"global":{}}"#)).postcontent, all);
+        let mut rules = default_rules(alice);
+        let id = ".io.element.msc4306.rule.subscribed_thread";
+        change::set_enabled(&mut rules, RuleKind::PostContent, id, false).unwrap();
+        let rules = parse(alice, Some(&content(&rules))).postcontent;
+        assert_eq!(rules, all);
+        assert!(!rules.get(id).unwrap().enabled);
     }
 }

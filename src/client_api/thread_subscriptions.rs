@@ -84,16 +84,11 @@ async fn remove(
 
 impl From<SubscriptionError> for ApiError {
     fn from(error: SubscriptionError) -> Self {
-        // ruma knows these only with a feature of its own.
-        let kind = |name: &str| {
-            let kind = json!({ "errcode": format!("IO.ELEMENT.MSC4306.{name}") });
-            serde_json::from_value(kind).unwrap_or(ErrorKind::Unknown)
-        };
         match error {
             SubscriptionError::UnknownThread(_) => Self::not_found(error),
-            SubscriptionError::NotInThread(_) => Self::bad_request(kind("M_NOT_IN_THREAD"), error),
+            SubscriptionError::NotInThread(_) => Self::bad_request(ErrorKind::NotInThread, error),
             SubscriptionError::Unsubscribed => {
-                Self::new(StatusCode::CONFLICT, kind("M_CONFLICTING_UNSUBSCRIPTION"), error)
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictingUnsubscription, error)
             }
             SubscriptionError::Read(_) | SubscriptionError::Store(_) => Self::internal(error),
         }

@@ -402,6 +402,23 @@ async fn who_unsubscribes_from_a_thread_hears_no_more_of_it() {
     reply(3, &root).await;
     assert_eq!(unread().await, before + 1);
 
+    // The two rules are listed, and can be changed.
+    let rules = format!("{V3}/pushrules/global");
+    let listed = world.bob.get(&format!("{rules}/")).await.ok();
+    let ids = ["unsubscribed", "subscribed"].map(|it| format!(".io.element.msc4306.rule.{it}_thread"));
+    let kind = listed["postcontent"].as_array().unwrap();
+    assert_eq!(kind.iter().map(|rule| text(&rule["rule_id"])).collect::<Vec<_>>(), ids);
+    let rule = format!("{rules}/io.element.msc4306.postcontent/{}", ids[1]);
+    world.bob.put(&format!("{rule}/actions"), json!({"actions": []})).await.ok();
+    assert_eq!(world.bob.get(&rule).await.ok()["actions"], json!([]));
+    let now = unread().await;
+    reply(5, &root).await;
+    assert_eq!(unread().await, now);
+    world.bob.put(&format!("{rule}/enabled"), json!({"enabled": false})).await.ok();
+    let now = unread().await;
+    reply(6, &root).await;
+    assert_eq!(unread().await, now + 1, "the other rules decide");
+
     let elsewhere = "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD";
     world.bob.put(&subscription, by(&root)).await.refused(400, elsewhere);
     let other = world.say(&world.alice, "other").await;

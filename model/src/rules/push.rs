@@ -104,10 +104,8 @@ impl Context<'_> {
         {
             return Some(&rule.actions);
         }
-        match self.recipient.thread_wanted {
-            Some(true) => return Some(&defaults::SUBSCRIBED_THREAD),
-            Some(false) => return Some(&[]),
-            None => {}
+        if let Some(rule) = rules.postcontent.iter().find(conditional) {
+            return Some(&rule.actions);
         }
         let room: &RoomId = self.event.room_id();
         if let Some(rule) = rules.room.iter().find(|r| r.enabled && r.rule_id == *room) {
@@ -143,6 +141,10 @@ impl Context<'_> {
                 Some(Flat::Array(values)) => values.contains(&data.value),
                 _ => false,
             },
+            // Of a thread about which they have said nothing, neither holds: all other rules decide.
+            PushCondition::ThreadSubscription(data) => {
+                self.recipient.thread_wanted == Some(data.subscribed)
+            }
             // A condition that is not known holds for nothing.
             _ => false,
         }

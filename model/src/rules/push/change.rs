@@ -90,6 +90,7 @@ fn own_and_default_ids(rules: &Ruleset, kind: &RuleKind) -> Vec<String> {
         RuleKind::Override => all(&rules.override_, |rule| &rule.rule_id),
         RuleKind::Underride => all(&rules.underride, |rule| &rule.rule_id),
         RuleKind::Content => all(&rules.content, |rule| &rule.rule_id),
+        RuleKind::PostContent => all(&rules.postcontent, |rule| &rule.rule_id),
         RuleKind::Room => all(&rules.room, |rule| rule.rule_id.as_str()),
         RuleKind::Sender => all(&rules.sender, |rule| rule.rule_id.as_str()),
         _ => Vec::new(),
@@ -142,6 +143,11 @@ fn insert(rules: &mut Ruleset, new: NewPushRule, enabled: bool, at: usize) {
             let init = PatternedPushRuleInit { actions, default, enabled, rule_id, pattern };
             rules.content.shift_remove(init.rule_id.as_str());
             rules.content.shift_insert(at, init.into());
+        }
+        NewPushRule::PostContent(new) => {
+            let rule = conditional(new, enabled);
+            rules.postcontent.shift_remove(rule.rule_id.as_str());
+            rules.postcontent.shift_insert(at, rule);
         }
         NewPushRule::Room(new) => {
             let (rule_id, actions) = (new.rule_id, new.actions);
@@ -207,11 +213,12 @@ pub fn set_actions(
     rules.set_actions(kind, id, actions).map_err(|_| ChangeRuleError::NotFound)
 }
 
-/// The ruleset as clients read it: all five kinds, empty ones too.
+/// The ruleset as clients read it: all kinds, empty ones too.
 pub fn to_json(rules: &Ruleset) -> serde_json::Value {
     serde_json::json!({
         "override": rules.override_,
         "content": rules.content,
+        "postcontent": rules.postcontent,
         "room": rules.room,
         "sender": rules.sender,
         "underride": rules.underride,

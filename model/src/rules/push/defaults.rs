@@ -3,9 +3,8 @@
 //! They are those of the specification, and two of those that it took out in version 1.17: what
 //! mentions a user by name in its text still highlights, as long as there are clients that do not
 //! say in `m.mentions` whom they mention. Where an event has `m.mentions`, these two match nothing.
-//! Polls have the rules of MSC3930, by the names under which clients know them.
-
-use std::sync::LazyLock;
+//! Polls have the rules of MSC3930, by the names under which clients know them, and threads those of
+//! MSC4306, which ruma has.
 
 use ruma::{
     UserId,
@@ -17,15 +16,6 @@ use serde_json::{Value, json};
 pub(super) const USER_NAME: &str = ".m.rule.contains_user_name";
 /// Matches texts that name the user's display name.
 pub(super) const DISPLAY_NAME: &str = ".m.rule.contains_display_name";
-
-/// What the rule `.io.element.msc4306.rule.subscribed_thread` does. It and the one of threads that
-/// somebody has unsubscribed from, which does nothing, come between the rules about content and those
-/// about rooms. They cannot be changed, and are not listed: clients learn of them when MSC4306 is part
-/// of the specification. Of a thread about which nobody has said anything all other rules decide.
-pub(super) static SUBSCRIBED_THREAD: LazyLock<Vec<Action>> = LazyLock::new(|| {
-    let actions = json!(["notify", {"set_tweak": "sound", "value": "default"}]);
-    serde_json::from_value(actions).expect("actions that ruma knows")
-});
 
 /// The rules of somebody who has changed none.
 pub fn default_rules(user: &UserId) -> Ruleset {

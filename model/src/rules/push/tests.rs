@@ -32,6 +32,9 @@ fn defaults_of_the_specification() -> Value {
     let sound = |name: &str| json!({"set_tweak": "sound", "value": name});
     let highlight = json!({"set_tweak": "highlight"});
     let two = json!({"kind": "room_member_count", "is": "2"});
+    let of_thread = |subscribed: bool| {
+        json!({"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed})
+    };
     let mentions_me = json!({
         "kind": "event_property_contains", "key": "content.m\\.mentions.user_ids", "value": ME,
     });
@@ -64,6 +67,13 @@ fn defaults_of_the_specification() -> Value {
             rule(".m.rule.suppress_edits", true, json!([is_edit]), json!([])),
         ],
         "content": [], "room": [], "sender": [],
+        // Those of MSC4306.
+        "postcontent": [
+            rule(".io.element.msc4306.rule.unsubscribed_thread", true,
+                json!([of_thread(false)]), json!([])),
+            rule(".io.element.msc4306.rule.subscribed_thread", true,
+                json!([of_thread(true)]), json!(["notify", sound("default")])),
+        ],
         "underride": [
             rule(".m.rule.call", true, json!([is("type", "m.call.invite")]),
                 json!(["notify", sound("ring")])),
@@ -116,6 +126,9 @@ fn what_is_said_of_a_thread_stands_between_the_rules_of_content_and_of_rooms() {
     rules.insert(NewPushRule::Room(silent), None, None).unwrap();
     assert_eq!(outcome(&rules, &plain, None), (false, false, 0));
     assert_eq!(outcome(&rules, &plain, Some(true)), (true, false, 2));
+    let subscribed = ".io.element.msc4306.rule.subscribed_thread";
+    set_enabled(&mut rules, RuleKind::PostContent, subscribed, false).unwrap();
+    assert_eq!(outcome(&rules, &plain, Some(true)), (false, false, 0), "the room's rule decides");
 }
 
 #[test]
