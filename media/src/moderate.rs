@@ -1,5 +1,7 @@
 //! What administrators do with media: looking at them, withdrawing them, and removing copies.
 
+use std::collections::HashSet;
+
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use millrace_store::{
     Node, Read, Result, Scan, Tx,
@@ -12,7 +14,7 @@ use crate::{
     Media,
     media::day_of,
     mxc::Mxc,
-    remove::{Removed, remove},
+    remove::{Removed, remove, remove_if},
 };
 
 /// How many media are looked at at the same time.
@@ -71,9 +73,23 @@ pub async fn quarantine(media: &Media, mxc: &Mxc, by: Option<&UserId>) -> Result
 /// # Errors
 /// Where the store fails; then some of it is withdrawn.
 pub async fn quarantine_of(media: &Media, user: &UserId, by: &UserId) -> Result<u64> {
+    let all = media_of(media, user).await?;
+    quarantine_all(media, all.into_iter().map(|(mxc, _)| mxc), by).await
+}
+
+/// Withdraws those of the media that are here, but for what is protected. Returns how many that is.
+///
+/// # Errors
+/// Where the store fails; then some of them are withdrawn.
+pub async fn quarantine_all(
+    media: &Media,
+    all: impl IntoIterator<Item = Mxc>,
+    by: &UserId,
+) -> Result<u64> {
     let mut done = 0;
-    for (mxc, medium) in media_of(media, user).await? {
-        if !medium.protected && medium.quarantined_by.is_none() {
+    for mxc in all {
+        let found = medium(media, &mxc).await?;
+        if found.is_some_and(|medium| !medium.protected && medium.quarantined_by.is_none()) {
             quarantine(media, &mxc, Some(by)).await?;
             done += 1;
         }
@@ -81,7 +97,7 @@ pub async fn quarantine_of(media: &Media, user: &UserId, by: &UserId) -> Result<
     Ok(done)
 }
 
-/// Whether [`quarantine_of`] leaves a medium alone.
+/// Whether [`quarantine_all`] and [`remove_old`] leave a medium alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protection {
     /// It does.
@@ -90,7 +106,8 @@ pub enum Protection {
     Off,
 }
 
-/// Says whether a medium stays when all of its owner's are withdrawn.
+/// Says whether a medium stays when all of its owner's or of a room are withdrawn, and when old ones are
+/// removed.
 ///
 /// # Errors
 /// Where the store fails.
@@ -157,6 +174,43 @@ async fn forget_place(media: &Media, (kind, day, partition): (u8, u32, &str)) ->
         std::future::ready(Ok(())).boxed()
     };
     media.env.store.transact(write).await
+}
+
+/// Which uploads are old and large enough to be removed.
+#[derive(Debug, Clone, Copy)]
+pub struct Old {
+    /// Last asked for on a day before the one of this time, in milliseconds since 1970.
+    pub before_ms: u64,
+    /// Larger than so many bytes.
+    pub larger_than: u64,
+}
+
+/// Removes old uploads, but for `kept` and what is protected or withdrawn. Returns which.
+///
+/// # Errors
+/// Where the store fails; then some of them are gone.
+pub async fn remove_old(media: &Media, old: Old, kept: &HashSet<Mxc>) -> Result<Vec<Mxc>> {
+    media.write_accessed().await?;
+    let kind = MediumKind::Local.id();
+    let end = day_of(old.before_ms);
+    let is_it = |medium: &Medium| {
+        let large = matches!(medium.content, Content::Stored { bytes, .. } if bytes > old.larger_than);
+        large && medium.accessed_day < end && !medium.protected && medium.quarantined_by.is_none()
+    };
+    let (mut removed, mut scan) = (Vec::new(), Scan::prefix(kind));
+    loop {
+        let some = scan.before((kind, end)).limit(STEP_MAX);
+        let rows = media.env.store.snapshot().scan(&MEDIA_BY_DAY, Node, some).await?;
+        let Some((last, ())) = rows.last() else { return Ok(removed) };
+        // What is kept stays in its place.
+        scan = Scan::prefix(kind).after((last.0, last.1, &last.2));
+        for ((_, _, partition), ()) in &rows {
+            let Some(mxc) = Mxc::of_partition(partition) else { continue };
+            if !kept.contains(&mxc) && remove_if(media, &mxc, is_it).await? == Removed::Yes {
+                removed.push(mxc);
+            }
+        }
+    }
 }
 
 /// Removes all that a user has uploaded or created, at most `limit` media, the newest first.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ruma::{OwnedServerName, ServerName};
+use ruma::{MxcUri, OwnedServerName, ServerName};
 
 /// The longest media ID.
 const ID_BYTES_MAX: usize = 255;
@@ -30,6 +30,13 @@ impl Mxc {
             return Err(InvalidMediaId);
         }
         Ok(Self { server, id })
+    }
+
+    /// What an `mxc://` URI names; none where it is no such URI.
+    #[must_use]
+    pub fn of_uri(uri: &MxcUri) -> Option<Self> {
+        let (server, id) = uri.parts().ok()?;
+        Self::new(server.to_owned(), id.to_owned()).ok()
     }
 
     /// Reads what [`Mxc::partition`] wrote.

@@ -1,17 +1,20 @@
 //! Administration of media, as Synapse's tools do it: `/_synapse/admin/v1/…`.
 
+use std::collections::HashSet;
+
 use axum::{
     Json, Router,
     extract::State,
     routing::{get, post},
 };
+use millrace_domain::rooms::media_uses::{avatars, media_named_in};
 use millrace_media::{
     Media, Mxc,
-    moderate::{self, Known, Protection},
+    moderate::{self, Known, Old, Protection},
     remove::{Removed, remove},
 };
 use millrace_store::rows::media::{Content, Medium, MediumKind};
-use ruma::{OwnedServerName, OwnedUserId};
+use ruma::{OwnedMxcUri, OwnedRoomId, OwnedServerName, OwnedUserId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,13 +23,15 @@ use super::{
     extract::{PathArguments, QueryArguments},
     requester::Administrator,
 };
-use crate::app::App;
+use crate::app::{App, RoomsPart};
 
 /// Media of one answer where the request does not say.
 const PAGE: usize = 100;
 /// Most media of one answer.
 const PAGE_MAX: usize = 1000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// Times before this one, in 1970, are taken for seconds, as Synapse does.
+const SURELY_MS: u64 = 30_000_000_000;
 
 pub(crate) fn routes() -> Router<App> {
     let below = |path: &str| format!("/_synapse/admin/v1/{path}");
@@ -36,8 +41,11 @@ pub(crate) fn routes() -> Router<App> {
         .route(&below("media/quarantine/{server}/{id}"), post(quarantine))
         .route(&below("media/unquarantine/{server}/{id}"), post(unquarantine))
         .route(&below("user/{user}/media/quarantine"), post(quarantine_all))
+        .route(&below("room/{room}/media"), get(of_room))
+        .route(&below("room/{room}/media/quarantine"), post(quarantine_room))
         .route(&below("media/protect/{id}"), post(protect))
         .route(&below("media/unprotect/{id}"), post(unprotect))
+        .route(&below("media/delete"), post(remove_old))
         .route(&below("purge_media_cache"), post(purge))
 }
 
@@ -151,6 +159,32 @@ async fn quarantine_all(
     Ok(Json(json!({ "num_quarantined": done.map_err(ApiError::internal)? })))
 }
 
+/// `GET /_synapse/admin/v1/room/{roomId}/media`: what the room's events name, as far as they can be read.
+#[tracing::instrument(name = "synapse_admin.media.of_room", skip_all)]
+async fn of_room(
+    (State(media), State(rooms)): (State<Media>, State<RoomsPart>),
+    _: Administrator,
+    PathArguments(room): PathArguments<OwnedRoomId>,
+) -> Result<Json<Value>, ApiError> {
+    let named = media_named_in(&rooms, &room).await.map_err(ApiError::internal)?;
+    let is_local = |uri: &OwnedMxcUri| Mxc::of_uri(uri).is_some_and(|mxc| media.is_local(&mxc));
+    let (local, remote): (Vec<_>, Vec<_>) = named.into_iter().partition(is_local);
+    Ok(Json(json!({ "local": local, "remote": remote })))
+}
+
+/// `POST /_synapse/admin/v1/room/{roomId}/media/quarantine`
+#[tracing::instrument(name = "synapse_admin.media.quarantine_room", skip_all)]
+async fn quarantine_room(
+    (State(media), State(rooms)): (State<Media>, State<RoomsPart>),
+    Administrator(admin): Administrator,
+    PathArguments(room): PathArguments<OwnedRoomId>,
+) -> Result<Json<Value>, ApiError> {
+    let named = media_named_in(&rooms, &room).await.map_err(ApiError::internal)?;
+    let named = named.iter().filter_map(|uri| Mxc::of_uri(uri));
+    let done = moderate::quarantine_all(&media, named, &admin.user).await;
+    Ok(Json(json!({ "num_quarantined": done.map_err(ApiError::internal)? })))
+}
+
 /// `POST /_synapse/admin/v1/media/protect/{mediaId}`
 #[tracing::instrument(name = "synapse_admin.media.protect", skip_all)]
 async fn protect(
@@ -216,6 +250,38 @@ async fn remove_all(
 fn deleted(media: &[Mxc]) -> Value {
     let ids: Vec<&str> = media.iter().map(Mxc::id).collect();
     json!({ "deleted_media": ids, "total": ids.len() })
+}
+
+/// Which uploads are to be removed.
+#[derive(Deserialize)]
+struct Unwanted {
+    before_ts: u64,
+    #[serde(default)]
+    size_gt: u64,
+    /// Whether what people and rooms are shown by stays; it does.
+    keep_profiles: Option<bool>,
+}
+
+/// `POST /_synapse/admin/v1/media/delete`: what was uploaded here, and nobody has asked for since.
+#[tracing::instrument(name = "synapse_admin.media.remove_old", skip_all)]
+async fn remove_old(
+    (State(media), State(rooms)): (State<Media>, State<RoomsPart>),
+    _: Administrator,
+    QueryArguments(unwanted): QueryArguments<Unwanted>,
+) -> Result<Json<Value>, ApiError> {
+    if unwanted.before_ts < SURELY_MS {
+        return Err(ApiError::invalid_param("before_ts is in 1970: it is in milliseconds"));
+    }
+    let kept: HashSet<Mxc> = match unwanted.keep_profiles {
+        Some(false) => HashSet::new(),
+        Some(true) | None => {
+            let shown = avatars(&rooms).await.map_err(ApiError::internal)?;
+            shown.iter().filter_map(|uri| Mxc::of_uri(uri)).collect()
+        }
+    };
+    let old = Old { before_ms: unwanted.before_ts, larger_than: unwanted.size_gt };
+    let removed = moderate::remove_old(&media, old, &kept).await;
+    Ok(Json(deleted(&removed.map_err(ApiError::internal)?)))
 }
 
 #[derive(Deserialize)]

@@ -33,6 +33,7 @@ pub mod kick;
 pub mod knock;
 mod lazy_state;
 pub mod leave;
+pub mod media_uses;
 pub mod members;
 pub mod membership;
 pub mod mutual;

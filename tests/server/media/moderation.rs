@@ -81,6 +81,76 @@ async fn what_is_quarantined_is_shown_to_nobody_until_it_is_given_back() {
 }
 
 #[tokio::test]
+async fn all_media_of_a_room_are_quarantined_copies_too() {
+    let network = Network::default();
+    let one = TestServer::start_in(&network, "one").await;
+    let two = TestServer::start_in(&network, "two").await;
+    let (alice, far) = (one.register("alice").await, two.register("far").await);
+    let root = one.register_admin("root").await;
+    let image = upload(&alice, "", "text/plain", "image").await;
+    let elsewhere = upload(&alice, "", "text/plain", "elsewhere").await;
+    let good = upload(&alice, "", "text/plain", "good").await;
+    let copy = upload(&far, "", "text/plain", "copy").await;
+    for medium in [&image, &elsewhere, &copy] {
+        assert_eq!(download(&alice, medium).await.status(), 200);
+    }
+    let room = alice.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
+    let room = room["room_id"].as_str().unwrap();
+    for (n, medium) in [&image, &copy, &good].into_iter().enumerate() {
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{n}");
+        let content = json!({ "msgtype": "m.file", "body": "x", "url": format!("mxc://{medium}") });
+        alice.put(&path, content).await.ok();
+    }
+    let listed = root.get(&format!("{ADMIN}/room/{room}/media")).await.ok();
+    assert_eq!(listed["remote"], json!([format!("mxc://{copy}")]));
+    assert_eq!(listed["local"].as_array().unwrap().len(), 2);
+    post(&root, &format!("media/protect/{}", id(&good))).await;
+    let done = post(&root, &format!("room/{room}/media/quarantine")).await;
+    assert_eq!(done, json!({ "num_quarantined": 2 }));
+    refused(&download(&alice, &image).await, 404, "M_NOT_FOUND");
+    refused(&download(&alice, &copy).await, 404, "M_NOT_FOUND");
+    assert_eq!(download(&alice, &good).await.status(), 200);
+    assert_eq!(download(&alice, &elsewhere).await.status(), 200);
+    let again = post(&root, &format!("room/{room}/media/quarantine")).await;
+    assert_eq!(again, json!({ "num_quarantined": 0 }));
+}
+
+#[tokio::test]
+async fn old_and_large_uploads_are_removed_but_for_avatars_and_what_is_protected() {
+    let server = TestServer::start().await;
+    let (root, alice) = (server.register_admin("root").await, server.register("alice").await);
+    let mut media = Vec::new();
+    for content in ["small", "a large one", "an avatar, large", "a protected one", "a bad one, too"]
+    {
+        media.push(upload(&alice, "", "text/plain", content).await);
+    }
+    let [small, large, avatar, protected, bad] = &media[..] else { panic!("five were uploaded") };
+    let path = format!("/_matrix/client/v3/profile/{}/avatar_url", alice.user());
+    alice.put(&path, json!({ "avatar_url": format!("mxc://{avatar}") })).await.ok();
+    post(&root, &format!("media/protect/{}", id(protected))).await;
+    post(&root, &format!("media/quarantine/{bad}")).await;
+    let day = std::time::Duration::from_hours(24);
+    server.clock.advance(day * 3);
+    let new = upload(&alice, "", "text/plain", "a new one, large").await;
+    let before_ts = u64::from(server.env.now().0) - u64::try_from(day.as_millis()).unwrap();
+    let delete = |more: &str| format!("media/delete?before_ts={before_ts}{more}");
+    assert_eq!(post(&root, &delete("&size_gt=100")).await["total"], 0);
+    let removed = post(&root, &delete("&size_gt=5")).await;
+    assert_eq!(removed, json!({ "deleted_media": [id(large)], "total": 1 }));
+    refused(&download(&alice, large).await, 404, "M_NOT_FOUND");
+    let removed = post(&root, &delete("&keep_profiles=false&size_gt=5")).await;
+    assert_eq!(removed, json!({ "deleted_media": [id(avatar)], "total": 1 }));
+    assert_eq!(post(&root, &delete("")).await["deleted_media"], json!([id(small)]));
+    for kept in [protected, &new] {
+        assert_eq!(download(&alice, kept).await.status(), 200);
+    }
+    post(&root, &format!("media/unquarantine/{bad}")).await;
+    assert_eq!(download(&alice, bad).await.status(), 200, "what is withdrawn stays as evidence");
+    let seconds = root.post(&format!("{ADMIN}/media/delete?before_ts=1700000000"), json!({})).await;
+    seconds.refused(400, "M_INVALID_PARAM");
+}
+
+#[tokio::test]
 async fn copies_of_other_servers_media_are_purged_and_quarantined_ones_stay_withdrawn() {
     let network = Network::default();
     let one = TestServer::start_in(&network, "one").await;
@@ -123,6 +193,9 @@ async fn nobody_but_administrators_may() {
         (Method::POST, format!("media/protect/{}", id(&medium))),
         (Method::POST, format!("media/unprotect/{}", id(&medium))),
         (Method::POST, "purge_media_cache?before_ts=0".to_owned()),
+        (Method::GET, "room/!room:test/media".to_owned()),
+        (Method::POST, "room/!room:test/media/quarantine".to_owned()),
+        (Method::POST, "media/delete?before_ts=1700000000000".to_owned()),
     ] {
         let answer = alice.send(method, &format!("{ADMIN}/{path}"), "{}".into()).await;
         answer.refused(403, "M_FORBIDDEN");
