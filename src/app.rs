@@ -43,9 +43,7 @@ use self::{
         notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
         turn,
     },
-    workers::{
-        ephemeral, expire_messages, media, pushers, run_until, search, services, take_in,
-    },
+    workers::{ephemeral, expire_messages, media, pushers, run_until, search, services, take_in},
 };
 use crate::{
     captcha::Recaptcha,

@@ -194,7 +194,8 @@ pub async fn remove_old(media: &Media, old: Old, kept: &HashSet<Mxc>) -> Result<
     let kind = MediumKind::Local.id();
     let end = day_of(old.before_ms);
     let is_it = |medium: &Medium| {
-        let large = matches!(medium.content, Content::Stored { bytes, .. } if bytes > old.larger_than);
+        let large =
+            matches!(medium.content, Content::Stored { bytes, .. } if bytes > old.larger_than);
         large && medium.accessed_day < end && !medium.protected && medium.quarantined_by.is_none()
     };
     let (mut removed, mut scan) = (Vec::new(), Scan::prefix(kind));

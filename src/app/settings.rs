@@ -28,12 +28,11 @@ use crate::{
         accounts::Accounts as AccountsConfig,
         rate_limits::RateLimits,
         registration,
-        sso::SsoProvider,
         threepids::{Medium, Threepids},
         voip::Voip,
         well_known::WellKnown,
     },
-    sso::{ProviderSettings, SignOnSettings},
+    sso::SignOnSettings,
 };
 
 /// What is decided about accounts.
@@ -74,23 +73,9 @@ pub(super) fn account_settings(config: &Config) -> accounts::Settings {
 
 /// The identity providers, and where browsers come back to.
 pub(super) fn sign_on_settings(config: &Config) -> SignOnSettings {
-    let provider = |provider: &SsoProvider| ProviderSettings {
-        id: provider.id.clone(),
-        name: provider.name.clone(),
-        icon: provider.icon.clone(),
-        brand: provider.brand.clone(),
-        issuer: provider.issuer.clone(),
-        client_id: provider.client_id.clone(),
-        client_secret: provider.client_secret.clone(),
-        scopes: provider.scopes.clone(),
-        localpart: provider.localpart_template.clone(),
-        display_name: provider.display_name_template.clone(),
-        take_over: provider.allow_existing_users,
-        create: provider.enable_registration,
-    };
     let hosts = config.sso.sso_redirect_hosts.iter();
     SignOnSettings {
-        providers: config.sso.sso_providers.iter().map(provider).collect(),
+        providers: config.sso.sso_providers.clone(),
         redirect_uri: format!("{}{CALLBACK_PATH}", config.base_url()),
         known_clients: hosts.map(|host| host.to_ascii_lowercase()).collect(),
     }

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     app::{AccountsPart, App},
+    config::sso::SsoProvider,
     mail::{Messages, escape},
     sso::SignOns,
 };
@@ -207,7 +208,7 @@ impl<'a> Shown<'a> {
 
     fn sign_ons(&self, sign_ons: &SignOns) -> String {
         let session = crate::sso::encoded(self.session);
-        let link = |provider: &crate::sso::ProviderSettings| {
+        let link = |provider: &SsoProvider| {
             let (id, name) = (escape(&provider.id), escape(&provider.name));
             format!(
                 "<p><a class=\"button\" href=\"{CONFIRM_PATH}?idp={id}&amp;session={session}\">Go \

@@ -41,7 +41,8 @@ use super::{
 };
 use crate::{
     app::{AccountsPart, App},
-    sso::{ProviderSettings, SignOns},
+    config::sso::SsoProvider,
+    sso::SignOns,
 };
 
 pub(crate) fn routes() -> Router<App> {
@@ -64,7 +65,7 @@ async fn flows(
     Matrix(_): Matrix<get_login_types::v3::Request>,
 ) -> Json<Value> {
     // By hand: ruma's types say that what a provider lacks is null.
-    let provider = |provider: &ProviderSettings| {
+    let provider = |provider: &SsoProvider| {
         let mut wire = json!({ "id": provider.id, "name": provider.name });
         for (field, value) in [("icon", &provider.icon), ("brand", &provider.brand)] {
             if let Some(value) = value {

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     app::{AccountsPart, App},
+    config::sso::SsoProvider,
     mail::{Messages, escape},
     sso::{Begun, FinishError, Finished, Purpose, SignOns, encoded},
 };
@@ -64,7 +65,7 @@ async fn choose(
         [] => Err(ApiError::not_found("This server has no single sign-on")),
         [only] => start(&sign_ons, &only.id, log_in_at(to)).await,
         several => {
-            let link = |provider: &&crate::sso::ProviderSettings| {
+            let link = |provider: &&SsoProvider| {
                 let (id, to) = (escape(&provider.id), encoded(to));
                 let name = escape(&provider.name);
                 format!(

@@ -82,7 +82,8 @@ async fn add_validated(
     Ok(Matrix(add_3pid::v3::Response::new()))
 }
 
-fn changes_allowed(accounts: &Accounts) -> Result<(), ApiError> {
+/// Refuses where users may not change their addresses.
+pub(super) fn changes_allowed(accounts: &Accounts) -> Result<(), ApiError> {
     if accounts.settings.threepids.changes {
         return Ok(());
     }

@@ -28,7 +28,7 @@ use ruma::{
 
 use super::{
     account_limits::AccountLimits, error::ApiError, extract::Matrix, limits::EndpointClass,
-    router::MatrixRouter, validation_pages::SUBMIT_MSISDN_PATH,
+    router::MatrixRouter, threepids::changes_allowed, validation_pages::SUBMIT_MSISDN_PATH,
 };
 use crate::{
     app::{AccountsPart, App},
@@ -203,15 +203,12 @@ impl Asking {
     /// Whether anybody may ask for this now.
     fn check(&self, new: &NewSession<'_>) -> Result<(), ApiError> {
         self.limits.check_address(EndpointClass::ThreepidValidation)?;
-        let settings = &self.accounts.settings;
         match new.purpose {
-            Purpose::Register if !settings.registration => {
+            Purpose::Register if !self.accounts.settings.registration => {
                 return Err(ApiError::forbidden("Registration is disabled on this server"));
             }
-            Purpose::Add if !settings.threepids.changes => {
-                return Err(ApiError::forbidden("Addresses cannot be added on this server"));
-            }
-            Purpose::Register | Purpose::Add | Purpose::ResetPassword => {}
+            Purpose::Add => changes_allowed(&self.accounts)?,
+            Purpose::Register | Purpose::ResetPassword => {}
         }
         self.limits.check_name(EndpointClass::ThreepidValidation, new.address.text())
     }

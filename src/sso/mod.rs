@@ -15,6 +15,6 @@ pub(crate) use self::client::{client_builder, encoded};
 pub use self::{
     client::{ProviderError, WebClient},
     jwt::JwtError,
-    provider::{Provider, ProviderSettings},
+    provider::Provider,
     sign_on::{Begun, FinishError, Finished, Purpose, SignOnSettings, SignOns},
 };

@@ -15,43 +15,15 @@ use super::{
     sign_on::{FinishError, Secrets},
     template,
 };
+use crate::config::sso::SsoProvider;
 
 /// How long what a provider says of itself is taken as said, in milliseconds.
 const METADATA_GOOD_FOR_MS: u64 = Duration::from_hours(1).as_millis() as u64;
 
-/// What is configured about a provider.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProviderSettings {
-    /// Our name of it, in paths.
-    pub id: String,
-    /// Its name for people.
-    pub name: String,
-    /// An `mxc:` address of its sign.
-    pub icon: Option<String>,
-    /// A brand that clients know, such as `github`.
-    pub brand: Option<String>,
-    /// Its address.
-    pub issuer: String,
-    /// Its name of us.
-    pub client_id: String,
-    /// Our secret there, if it gave us one.
-    pub client_secret: Option<String>,
-    /// What is asked for.
-    pub scopes: Vec<String>,
-    /// The localpart of a new account.
-    pub localpart: String,
-    /// The name that a new account is shown by.
-    pub display_name: String,
-    /// Whether an account that has the localpart already becomes theirs.
-    pub take_over: bool,
-    /// Whether accounts are made for who has none.
-    pub create: bool,
-}
-
 /// An identity provider.
 pub struct Provider {
     /// What is configured.
-    pub settings: ProviderSettings,
+    pub settings: SsoProvider,
     client: WebClient,
     known: Mutex<Option<Known>>,
 }
@@ -82,7 +54,7 @@ struct Tokens {
 }
 
 impl Provider {
-    pub(super) fn new(settings: ProviderSettings, client: WebClient) -> Self {
+    pub(super) fn new(settings: SsoProvider, client: WebClient) -> Self {
         Self { settings, client, known: Mutex::default() }
     }
 
@@ -162,7 +134,7 @@ impl Provider {
         (redirect_uri, code): (&str, &str),
         secrets: &Secrets,
     ) -> Result<Tokens, FinishError> {
-        let ProviderSettings { client_id, client_secret, .. } = &self.settings;
+        let SsoProvider { client_id, client_secret, .. } = &self.settings;
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -210,15 +182,16 @@ impl Provider {
         claims: &Map<String, Value>,
     ) -> Result<SsoIdentity, FinishError> {
         let settings = &self.settings;
-        let localpart = template::fill(&settings.localpart, claims);
-        let localpart = localpart.ok_or_else(|| FinishError::NoName(settings.localpart.clone()))?;
+        let localpart = template::fill(&settings.localpart_template, claims);
+        let localpart =
+            localpart.ok_or_else(|| FinishError::NoName(settings.localpart_template.clone()))?;
         Ok(SsoIdentity {
             provider: settings.id.clone(),
             subject,
             localpart,
-            display_name: template::fill(&settings.display_name, claims),
-            take_over: settings.take_over,
-            create: settings.create,
+            display_name: template::fill(&settings.display_name_template, claims),
+            take_over: settings.allow_existing_users,
+            create: settings.enable_registration,
         })
     }
 }

@@ -11,9 +11,8 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{
-    Provider, ProviderError, ProviderSettings, WebClient, claims::BadClaim, jwt::JwtError,
-};
+use super::{Provider, ProviderError, WebClient, claims::BadClaim, jwt::JwtError};
+use crate::config::sso::SsoProvider;
 
 /// Sign-ons remembered at once; beyond, the oldest is forgotten.
 const SIGN_ONS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
@@ -121,7 +120,7 @@ pub enum FinishError {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SignOnSettings {
     /// The providers.
-    pub providers: Vec<ProviderSettings>,
+    pub providers: Vec<SsoProvider>,
     /// Where browsers come back to.
     pub redirect_uri: String,
     /// Hosts of clients to which people go on at once, in small letters.
@@ -161,7 +160,7 @@ impl SignOns {
     }
 
     /// The providers, in the order of the configuration.
-    pub fn providers(&self) -> impl Iterator<Item = &ProviderSettings> {
+    pub fn providers(&self) -> impl Iterator<Item = &SsoProvider> {
         self.providers.iter().map(|provider| &provider.settings)
     }
 

@@ -405,7 +405,8 @@ async fn who_unsubscribes_from_a_thread_hears_no_more_of_it() {
     // The two rules are listed, and can be changed.
     let rules = format!("{V3}/pushrules/global");
     let listed = world.bob.get(&format!("{rules}/")).await.ok();
-    let ids = ["unsubscribed", "subscribed"].map(|it| format!(".io.element.msc4306.rule.{it}_thread"));
+    let ids =
+        ["unsubscribed", "subscribed"].map(|it| format!(".io.element.msc4306.rule.{it}_thread"));
     let kind = listed["postcontent"].as_array().unwrap();
     assert_eq!(kind.iter().map(|rule| text(&rule["rule_id"])).collect::<Vec<_>>(), ids);
     let rule = format!("{rules}/io.element.msc4306.postcontent/{}", ids[1]);

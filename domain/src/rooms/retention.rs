@@ -293,8 +293,7 @@ mod tests {
         let content = object(json!({ "msgtype": "m.text", "body": text }));
         let at = u64::from(room.rooms.env.now().get()) + ahead_ms;
         let at = Some(MilliSecondsSinceUnixEpoch(UInt::new_saturating(at)));
-        let message =
-            Draft::message(&user("alice"), TimelineEventType::RoomMessage, content);
+        let message = Draft::message(&user("alice"), TimelineEventType::RoomMessage, content);
         room.append(Draft { at, ..message }).await;
     }
 

@@ -316,8 +316,7 @@ async fn a_member_whom_a_partial_state_has_wrong_is_resolved_with_what_an_event_
     let named = state(dave(), "m.room.member", dave().as_str(), named);
     let newest = graph.order.last().unwrap().clone();
     let named = graph.make(&named, &[newest]);
-    let ban =
-        state(&user("alice"), "m.room.member", bob().as_str(), json!({"membership": "ban"}));
+    let ban = state(&user("alice"), "m.room.member", bob().as_str(), json!({"membership": "ban"}));
     let ban = graph.make(&ban, std::slice::from_ref(&named.event_id));
     let join = state(carol(), "m.room.member", carol().as_str(), json!({"membership": "join"}));
     let join = graph.make(&join, std::slice::from_ref(&ban.event_id));

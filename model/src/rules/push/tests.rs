@@ -32,9 +32,7 @@ fn defaults_of_the_specification() -> Value {
     let sound = |name: &str| json!({"set_tweak": "sound", "value": name});
     let highlight = json!({"set_tweak": "highlight"});
     let two = json!({"kind": "room_member_count", "is": "2"});
-    let of_thread = |subscribed: bool| {
-        json!({"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed})
-    };
+    let of_thread = |subscribed: bool| json!({"kind": "io.element.msc4306.thread_subscription", "subscribed": subscribed});
     let mentions_me = json!({
         "kind": "event_property_contains", "key": "content.m\\.mentions.user_ids", "value": ME,
     });
