@@ -19,6 +19,7 @@ use millrace_domain::{
 };
 use millrace_store::{
     Node, Read, Scan, Tx,
+    one_writer::seq,
     tables::{SERVICE_PROGRESS, SERVICE_QUEUE_HEAD, SERVICE_REGISTRATIONS},
 };
 use parking_lot::Mutex;
@@ -27,7 +28,6 @@ use ruma::UserId;
 use tokio::sync::Notify;
 
 use crate::{
-    follow,
     registration::{Conflict, InvalidRegistration, Registry, Service, Source, parse},
     send::Desk,
 };
@@ -196,7 +196,7 @@ impl AppServices {
             create_service_user(&env, &service.sender).await?;
         }
         registry.0.store(Arc::new(all));
-        let began = AtomicU64::new(follow::seq(&env.store.snapshot()));
+        let began = AtomicU64::new(seq(&env.store.snapshot()));
         let (desks, changed) = (Mutex::default(), Notify::new());
         Ok(Self { registry, rooms, typing, presence, client, settings, desks, changed, began })
     }
@@ -228,7 +228,7 @@ impl AppServices {
         let service = registry.by_id(&id).cloned().ok_or_else(unknown)?;
         create_service_user(env, &service.sender).await?;
         if now.is_empty() {
-            self.began.store(follow::seq(&env.store.snapshot()), Ordering::Release);
+            self.began.store(seq(&env.store.snapshot()), Ordering::Release);
         }
         self.registry.0.store(Arc::new(registry));
         self.changed.notify_one();

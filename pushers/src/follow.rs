@@ -12,6 +12,7 @@ use lru::LruCache;
 use millrace_domain::unread;
 use millrace_store::{
     Node, Read, Scan, Snapshot, Tx,
+    one_writer::{seq, view},
     rows::room::RoomHead,
     state_tree::StateRoot,
     tables::{
@@ -25,7 +26,6 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     Pushers,
     board::{Target, Work},
-    seq, view,
 };
 
 /// Pushers that are worked on at once.

@@ -114,14 +114,3 @@ impl Pushers {
         self.rooms.env.now().get().into()
     }
 }
-
-/// The store has one writer.
-const WRITER: u16 = 0;
-
-fn seq(snapshot: &millrace_store::Snapshot) -> u64 {
-    snapshot.view().seq(WRITER)
-}
-
-fn view(seq: u64) -> millrace_store::View {
-    millrace_store::View::at(millrace_store::Position { writer: WRITER, seq })
-}

@@ -9,6 +9,7 @@ use millrace_domain::{
 };
 use millrace_store::{
     Read, Scan, Snapshot, Tx,
+    one_writer::seq,
     rows::user::PusherBehind,
     tables::{PUSHERS, PUSHERS_BEHIND, ROOM_HEAD, USER_ROOMS},
 };
@@ -17,7 +18,6 @@ use ruma::{OwnedRoomId, UserId, events::room::member::MembershipState};
 use crate::{
     Pushers,
     board::{Begun, Ended, Kind, PusherName, Target, Work},
-    seq,
 };
 
 /// With more news than so many, only the newest of each room, and highlights, are sent.

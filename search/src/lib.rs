@@ -20,7 +20,7 @@ use std::{
 };
 
 use millrace_domain::rooms::Rooms;
-use millrace_store::{Node, Read, Snapshot, tables::ABOUT};
+use millrace_store::{Node, Read, Snapshot, one_writer::seq, tables::ABOUT};
 use tokio::sync::{Notify, watch};
 
 pub use self::follow::FollowError;
@@ -61,7 +61,7 @@ impl Search {
     /// Where the index's folder cannot be used, or the store cannot be read.
     pub async fn open(rooms: Rooms, place: Place) -> Result<Self, OpenError> {
         let snapshot = rooms.env.store.snapshot();
-        let (database, newest) = (database(&snapshot).await?, follow::seq(&snapshot));
+        let (database, newest) = (database(&snapshot).await?, seq(&snapshot));
         let opened = tokio::task::spawn_blocking(move || Index::open(&place, database, newest));
         let index = opened.await.map_err(|_| IndexError::BrokeOff)??;
         let reached = AtomicU64::new(index.progress().followed);
@@ -83,7 +83,7 @@ impl Search {
     /// Waits until all that the snapshot holds can be found, for a while: an index that is being made
     /// anew is searched as it is.
     async fn catch_up(&self, snapshot: &Snapshot) {
-        let wanted = follow::seq(snapshot);
+        let wanted = seq(snapshot);
         let mut advanced = self.advanced.subscribe();
         if self.reached() >= wanted {
             return;

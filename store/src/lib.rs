@@ -10,6 +10,7 @@ pub mod engine;
 mod error;
 pub mod key;
 mod numbers;
+pub mod one_writer;
 mod read;
 pub mod rows;
 pub mod state_tree;

@@ -18,6 +18,7 @@ use crate::{
     committer::{Applier, Core, LOG_KEPT, Outcome, Point, Request, Syncer},
     engine::{Engine, RawScan},
     key::{KeyPart, KeyRef},
+    one_writer::WRITER,
     read::{Read, Scan, Snapshot, prefix_end},
     table::{Family, Node, Partition, PartitionId, PartitionKey, Table},
     tables,
@@ -73,7 +74,7 @@ impl Store {
         server_name: &ruma::ServerName,
         limits: Limits,
     ) -> Result<Self> {
-        let writer = 0;
+        let writer = WRITER;
         // A process that was killed may have left what is written and not yet durable; before it
         // is shown, it has to be.
         engine.sync()?;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_domain::rooms::{Event, servers};
 use millrace_store::{
     Read, Scan, Snapshot,
+    one_writer::view,
     rows::{appservice::Queued, room::RoomHead},
     state_tree::StateRoot,
     tables::{CURRENT_STATE, DEVICE_LIST, DEVICE_LISTS, MEMBERS, USER_ROOMS},
@@ -14,7 +15,7 @@ use ruma::{
     DeviceId, OwnedRoomId, OwnedUserId, RoomId, UserId, events::room::member::MembershipState,
 };
 
-use super::{FollowError, Follower, News, interest::Interest, view};
+use super::{FollowError, Follower, News, interest::Interest};
 
 /// The rooms of one user are looked at up to so many.
 const ROOMS_MAX: usize = 10_000;

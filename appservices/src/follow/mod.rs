@@ -23,7 +23,8 @@ use millrace_domain::{
     typing,
 };
 use millrace_store::{
-    Node, PartitionId, PartitionKey, Position, Read, Snapshot, View,
+    Node, PartitionId, PartitionKey, Read, Snapshot,
+    one_writer::{seq, view},
     rows::appservice::Queued,
     tables::{DEVICE_LISTS, ROOM_HEAD, SERVICES_FOLLOWED, TO_DEVICE_HEAD},
 };
@@ -32,8 +33,6 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use self::{ephemeral::Told, interest::Interests};
 use crate::{AppServices, Registry, send};
 
-/// The store has one writer.
-const WRITER: u16 = 0;
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// After so many commits without anything for a service it is written down how far was followed: the
@@ -86,15 +85,6 @@ struct Follower<'a> {
     noted: u64,
     interests: Interests,
     told: Told,
-}
-
-/// The seq of a snapshot's newest commit.
-pub(crate) fn seq(snapshot: &Snapshot) -> u64 {
-    snapshot.view().seq(WRITER)
-}
-
-fn view(seq: u64) -> View {
-    View::at(Position { writer: WRITER, seq })
 }
 
 impl AppServices {

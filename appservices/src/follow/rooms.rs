@@ -8,6 +8,7 @@ use std::{
 use millrace_domain::rooms::Event;
 use millrace_store::{
     Read, Snapshot,
+    one_writer::view,
     rows::{
         appservice::Queued,
         room::{RoomHead, TimelineRow},
@@ -19,7 +20,6 @@ use ruma::{RoomId, UserId};
 use super::{
     FollowError, Follower, News,
     interest::{Interest, services_of},
-    view,
 };
 
 /// A live event that is new: its place, commit and row.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use millrace_store::{
     Read, Snapshot,
+    one_writer::view,
     rows::{appservice::Queued, room::UserRoom},
     tables::{TO_DEVICE, USER_ROOMS},
 };
 use ruma::{OwnedRoomId, RoomId, UserId};
 use serde_json::{Value, json};
 
-use super::{FollowError, Follower, News, interest::services_of, view};
+use super::{FollowError, Follower, News, interest::services_of};
 
 impl Follower<'_> {
     /// Queues what came for a user after `since`.

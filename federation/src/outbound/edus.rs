@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millrace_domain::keys::{self, Names, ToldDevice, UserDevices};
 use millrace_store::{
     Read, Scan, Snapshot,
+    one_writer::view,
     rows::{
         outbox::{DeviceChange, Reached, RemoteToDevice},
         receipt::Receipt,
@@ -30,7 +31,6 @@ use super::{
     Outbound, OutboundError,
     board::{Introduced, Pending},
     follow::joined_rooms,
-    view,
 };
 
 /// So many EDUs are in one transaction at most (spec: Server-Server API, Transactions).

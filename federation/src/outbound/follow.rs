@@ -14,6 +14,7 @@ use millrace_domain::{
 };
 use millrace_store::{
     Node, PartitionId, Read, Scan, Snapshot,
+    one_writer::{seq, view},
     rows::receipt::ReceiptKind,
     tables::{
         DEVICE_LIST, DEVICE_LISTS, OUTBOX_FOLLOWED, OUTBOX_NEWS, RECEIPTS, ROOM_SERVERS, USER_ROOMS,
@@ -28,7 +29,7 @@ use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 use super::{
     Outbound, backoff,
     board::{Introduced, Pending},
-    edus, seq, task, view,
+    edus, task,
 };
 
 /// How often it is written down how far everybody was told.

@@ -3,12 +3,11 @@
 use millrace_domain::rooms::OUTBOX_KEPT;
 use millrace_store::{
     Read, Scan, Snapshot,
+    one_writer::WRITER,
     rows::outbox::{OutboxRow, Reached, ServerInRoom},
     tables::{OUTBOX, ROOM_SERVERS},
 };
 use ruma::{OwnedRoomId, RoomId, ServerName};
-
-use super::WRITER;
 
 /// So many events are in one transaction at most (spec: Server-Server API, Transactions).
 pub(super) const PDUS_MAX: usize = 50;

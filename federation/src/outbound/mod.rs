@@ -27,9 +27,8 @@ use std::sync::{
 
 use futures::FutureExt;
 use millrace_domain::{presence::Presence, rooms::events::LoadError, typing::Typing};
-use millrace_model::position::{Position, View};
 use millrace_store::{
-    Node, Snapshot, Tx,
+    Node, Tx,
     tables::{OUTBOX_FOLLOWED, OUTGOING},
 };
 use parking_lot::Mutex;
@@ -39,8 +38,6 @@ pub use self::settings::OutboundSettings;
 use self::{board::Board, ephemeral::Told};
 use crate::Federation;
 
-/// The only writer there is so far.
-const WRITER: u16 = 0;
 /// So many rows are written in one commit at the end.
 const ROWS_AT_ONCE: usize = 500;
 
@@ -171,12 +168,4 @@ pub struct OutboundCounts {
     pub active: usize,
     /// The commit up to which they were told that there is something.
     pub followed: u64,
-}
-
-fn seq(snapshot: &Snapshot) -> u64 {
-    snapshot.view().seq(WRITER)
-}
-
-fn view(seq: u64) -> View {
-    View::at(Position { writer: WRITER, seq })
 }

@@ -4,6 +4,7 @@
 use millrace_domain::profiles;
 use millrace_store::{
     Read, Scan, Snapshot,
+    one_writer::view,
     rows::room::{Member as MemberRow, RoomHead},
     state_tree::StateRoot,
     tables::{CURRENT_STATE, MEMBERS, PROFILES, ROOM_HEAD, TIMELINE, USER_ROOMS},
@@ -11,7 +12,7 @@ use millrace_store::{
 use ruma::{OwnedUserId, RoomId, UserId, events::room::member::MembershipState};
 use serde::Deserialize;
 
-use super::{FollowError, Gathered, public_room, view};
+use super::{FollowError, Gathered, public_room};
 use crate::{
     Search,
     index::{Change, Member},

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use millrace_domain::rooms::events;
 use millrace_store::{
     Read, Scan, Snapshot,
+    one_writer::view,
     rows::room::{RoomHead, TimelineRow},
     tables::{CURRENT_STATE, TIMELINE},
 };
 use ruma::{RoomId, events::TimelineEventType};
 
-use super::{FollowError, Gathered, text_of, view};
+use super::{FollowError, Gathered, text_of};
 use crate::{
     Search,
     index::{Change, Message},

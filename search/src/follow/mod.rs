@@ -11,7 +11,8 @@ use std::{
 
 use millrace_domain::rooms::{ReadError, events::LoadError, states::StateError};
 use millrace_store::{
-    Position, Read, Snapshot, View,
+    Read, Snapshot,
+    one_writer::{seq, view},
     tables::{COMPLETED, ROOM_HEAD},
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId};
@@ -25,8 +26,6 @@ use crate::{
     index::{Change, IndexError, Pass, Progress},
 };
 
-/// The store has one writer.
-const WRITER: u16 = 0;
 /// How long news may gather before they are indexed, unless somebody searches.
 const LINGER: Duration = Duration::from_secs(10);
 /// How long after a failure it is tried again.
@@ -70,15 +69,6 @@ impl FollowError {
             Self::Load(_) | Self::State(_) | Self::Read(_) => true,
         }
     }
-}
-
-/// The seq of a snapshot's newest commit.
-pub(crate) fn seq(snapshot: &Snapshot) -> u64 {
-    snapshot.view().seq(WRITER)
-}
-
-fn view(seq: u64) -> View {
-    View::at(Position { writer: WRITER, seq })
 }
 
 /// Changes on their way to the index.
