@@ -1,6 +1,6 @@
 //! Who has pushers, and what each of them has not got yet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use millrace_store::rows::user::{Pusher, PusherBehind};
 use ruma::{OwnedRoomId, OwnedUserId, UserId};
@@ -14,9 +14,11 @@ pub(crate) type PusherName = (OwnedUserId, (String, String));
 #[derive(Default)]
 pub(crate) struct Board {
     pushers: HashMap<OwnedUserId, HashMap<(String, String), Entry>>,
+    /// How often a user's pushers had changed (`PUSHERS_HEAD`) when they were set here.
+    changes: HashMap<OwnedUserId, u64>,
     ready: VecDeque<PusherName>,
-    /// Those that wait for a moment.
-    waiting: HashSet<PusherName>,
+    /// Those that wait, by their moment: `Entry::due_ms`.
+    waiting: BTreeSet<(u64, PusherName)>,
     /// Those that have something to do and no row that says since when.
     unwritten: HashSet<PusherName>,
     /// Grows whenever it changes who has pushers.
@@ -31,6 +33,7 @@ struct Entry {
     working_since: Option<u64>,
     badge: Option<u64>,
     failures: u32,
+    /// Until when it waits, if it does: then it is in `Board::waiting`.
     due_ms: Option<u64>,
     running: bool,
     written: bool,
@@ -170,9 +173,15 @@ impl Board {
         self.pushers.len()
     }
 
-    /// A user's pushers are these now, as was found after the commit `set_by`. Those that were there go
-    /// on with what they have to do.
-    pub fn set(&mut self, user: &UserId, targets: Vec<Target>, set_by: u64) {
+    /// Whether a user's pushers are still those that were set here when they had changed so often.
+    pub fn is_current(&self, user: &UserId, changes: u64) -> bool {
+        self.changes.get(user) == Some(&changes)
+    }
+
+    /// A user's pushers are these now, after so many changes, as was found after the commit `set_by`.
+    /// Those that were there go on with what they have to do.
+    pub fn set(&mut self, user: &UserId, targets: Vec<Target>, (changes, set_by): (u64, u64)) {
+        self.changes.insert(user.to_owned(), changes);
         let mut old = self.pushers.remove(user).unwrap_or_default();
         let had = !old.is_empty();
         let mut new = HashMap::new();
@@ -180,11 +189,15 @@ impl Board {
             let key = (target.app_id.clone(), target.pushkey.clone());
             let entry = match old.remove(&key) {
                 Some(mut entry) => {
-                    if entry.due_ms.is_some()
+                    if let Some(due) = entry.due_ms
                         && target.kind != Kind::Email
                         && entry.target != target
                     {
-                        entry.due_ms = Some(0); // set anew: it is tried at once
+                        // Set anew: it is tried at once.
+                        let name = (user.to_owned(), key.clone());
+                        self.waiting.remove(&(due, name.clone()));
+                        self.waiting.insert((0, name));
+                        entry.due_ms = Some(0);
                     }
                     entry.target = target;
                     entry
@@ -192,6 +205,11 @@ impl Board {
                 None => Entry::new(target, set_by),
             };
             new.insert(key, entry);
+        }
+        for (key, gone) in old {
+            if let Some(due) = gone.due_ms {
+                self.waiting.remove(&(due, (user.to_owned(), key)));
+            }
         }
         if had == new.is_empty() {
             self.generation += 1;
@@ -208,7 +226,7 @@ impl Board {
         let (all_rooms, since) = (true, row.since);
         entry.work.add(Work { all_rooms, since, not_before_ms, ..Work::default() });
         (entry.failures, entry.due_ms, entry.written) = (row.failures, Some(row.due_ms), true);
-        self.waiting.insert(name.clone());
+        self.waiting.insert((row.due_ms, name.clone()));
     }
 
     /// There is news for all pushers of a user.
@@ -270,11 +288,13 @@ impl Board {
                 (entry.badge, entry.failures) = (badge, failures);
                 (entry.due_ms, entry.written) = (Some(due_ms), true);
                 self.unwritten.remove(name);
-                self.waiting.insert(name.clone());
+                self.waiting.insert((due_ms, name.clone()));
             }
             Ended::Removed => {
                 self.unwritten.remove(name);
                 let (user, key) = name;
+                // Where it was set again meanwhile, it is found by reading them again.
+                self.changes.remove(user);
                 if let Some(entries) = self.pushers.get_mut(user) {
                     entries.remove(key);
                     if entries.is_empty() {
@@ -288,27 +308,24 @@ impl Board {
 
     /// Makes those ready whose moment has come, and says when the next one's is.
     pub fn wake(&mut self, now_ms: u64) -> Option<u64> {
-        let mut next: Option<u64> = None;
-        let names: Vec<PusherName> = self.waiting.iter().cloned().collect();
-        for name in names {
-            let Some(entry) = self.entry(&name) else {
-                self.waiting.remove(&name);
-                continue;
-            };
-            match entry.due_ms {
-                Some(due) if due > now_ms => next = Some(next.map_or(due, |next| next.min(due))),
-                Some(_) if !entry.running => {
-                    entry.due_ms = None;
-                    entry.running = true;
-                    self.waiting.remove(&name);
-                    self.ready.push_back(name);
-                }
-                _ => {
-                    self.waiting.remove(&name);
-                }
+        loop {
+            let (due, _) = self.waiting.first()?;
+            if *due > now_ms {
+                return Some(*due);
+            }
+            let (due, name) = self.waiting.pop_first()?;
+            if let Some(entry) = self.entry(&name)
+                && entry.due_ms == Some(due)
+            {
+                (entry.due_ms, entry.running) = (None, true);
+                self.ready.push_back(name);
             }
         }
-        next
+    }
+
+    /// Whether somebody may have something to do that no row speaks of.
+    pub fn may_be_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
     }
 
     /// The commit up to which all have got everything that no row speaks of, where somebody has not.
@@ -340,5 +357,63 @@ impl Entry {
             got: 0,
             set_by,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ruma::user_id;
+
+    use super::*;
+
+    fn target(set_ms: u64) -> Target {
+        Target {
+            kind: Kind::Http { url: "https://push.test/".to_owned() },
+            app_id: "app".to_owned(),
+            pushkey: "key".to_owned(),
+            set_ms,
+            data: Map::new(),
+        }
+    }
+
+    /// Works on the pusher that is ready, in vain; it is to be tried again at `due_ms`.
+    fn fail(board: &mut Board, due_ms: u64) {
+        let begun = board.begin().expect("one is ready");
+        let left = Work { read: true, ..begun.work };
+        board.end(&begun.name, Ended::Later { left, badge: None, failures: 1, due_ms });
+    }
+
+    #[test]
+    fn who_waits_is_ready_at_their_moment_or_when_set_anew() {
+        let (mut board, user) = (Board::default(), user_id!("@u:x"));
+        board.set(user, vec![target(1)], (1, 0));
+        board.mark(user, &Work { read: true, ..Work::default() });
+        fail(&mut board, 100);
+        assert_eq!(board.wake(99), Some(100));
+        board.mark(user, &Work { read: true, ..Work::default() });
+        assert!(board.begin().is_none(), "news do not make it due");
+        assert_eq!(board.wake(100), None);
+        fail(&mut board, 500);
+
+        board.set(user, vec![target(1)], (2, 0));
+        assert_eq!(board.wake(101), Some(500), "nothing of it has changed");
+        board.set(user, vec![target(2)], (3, 0));
+        assert_eq!(board.wake(101), None);
+        fail(&mut board, 500);
+
+        board.set(user, Vec::new(), (4, 0));
+        assert_eq!(board.wake(0), None, "who is gone does not wait");
+    }
+
+    #[test]
+    fn pushers_are_current_until_they_change_or_one_is_found_dead() {
+        let (mut board, user) = (Board::default(), user_id!("@u:x"));
+        assert!(!board.is_current(user, 1));
+        board.set(user, vec![target(1)], (1, 0));
+        assert!(board.is_current(user, 1) && !board.is_current(user, 2));
+        board.mark(user, &Work { read: true, ..Work::default() });
+        let begun = board.begin().expect("it has something to do");
+        board.end(&begun.name, Ended::Removed);
+        assert!(!board.is_current(user, 1), "it may have been set again while that was found");
     }
 }

@@ -82,8 +82,7 @@ impl Pushers {
                 self.note().await;
                 noted = Instant::now();
             }
-            let unnoted = self.noted.load(Ordering::Acquire) < self.reached();
-            let pause = match (due, unnoted) {
+            let pause = match (due, self.may_note()) {
                 (Some(_), _) => WATCH_CLOCK_EVERY,
                 (None, true) => NOTE_EVERY,
                 (None, false) => Duration::from_hours(1),
@@ -118,6 +117,14 @@ impl Pushers {
             }
             Err(error) => tracing::warn!(%error, "how far pushers got could not be written"),
         }
+    }
+
+    /// Whether there may be something to note, for little: it is asked at each commit.
+    fn may_note(&self) -> bool {
+        let noted = self.noted.load(Ordering::Acquire);
+        let news = self.followed.load(Ordering::Acquire).saturating_sub(noted);
+        let told = self.told.load(Ordering::Acquire);
+        news > 0 && (told || news >= NOTE_AFTER || self.board.lock().may_be_unwritten())
     }
 
     /// Up to where everybody has got everything that no row speaks of.
@@ -167,12 +174,14 @@ impl Pushers {
         user: &UserId,
         set_by: u64,
     ) -> millrace_store::Result<()> {
-        let rows = snapshot.scan(&PUSHERS, user, Scan::all()).await?;
-        if rows.is_empty() && !self.board.lock().has(user) {
+        // Most users who are touched never had any, or have those that they had.
+        let Some(changes) = snapshot.get(&PUSHERS_HEAD, user, ()).await? else { return Ok(()) };
+        if self.board.lock().is_current(user, changes) {
             return Ok(());
         }
+        let rows = snapshot.scan(&PUSHERS, user, Scan::all()).await?;
         let targets = rows.iter().filter_map(|(_, pusher)| Target::of(pusher)).collect();
-        self.board.lock().set(user, targets, set_by);
+        self.board.lock().set(user, targets, (changes, set_by));
         Ok(())
     }
 
