@@ -49,7 +49,7 @@ impl Worker {
     /// The next transaction; `None` where there is nothing to send.
     pub(super) async fn build(&mut self) -> Result<Option<Built>, SendError> {
         let snapshot = self.services.rooms.env.store.snapshot();
-        let scan = Scan::all().after(self.progress.sent).limit(ROWS_MAX);
+        let scan = Scan::all().after(self.gone()).limit(ROWS_MAX);
         let rows = snapshot.scan(&SERVICE_QUEUE, &self.desk.service.id, scan).await?;
         let more = rows.len() == ROWS_MAX;
         let ephemeral = if more { Vec::new() } else { self.ephemeral(&snapshot).await? };
@@ -58,18 +58,24 @@ impl Worker {
         }
         let id = self.services.rooms.env.random_text(ID_LEN);
         let mut batch = ServiceBatch { id, end: self.progress.sent };
-        let durable = !rows.is_empty();
+        let (durable, after) = (!rows.is_empty(), before_first(&rows, self.progress.sent));
         let contents = self.fill(&snapshot, rows, Some(&mut batch)).await?;
-        Ok(Some(self.finish(batch, contents, &ephemeral, durable)))
+        Ok(Some(self.finish((batch, after), contents, &ephemeral, durable)))
     }
 
     /// A transaction that was begun before, of which it is not known whether it arrived.
     pub(super) async fn rebuild(&self, batch: ServiceBatch) -> Result<Built, SendError> {
         let snapshot = self.services.rooms.env.store.snapshot();
-        let scan = Scan::all().after(self.progress.sent).up_to(batch.end);
+        let scan = Scan::all().after(self.gone()).up_to(batch.end);
         let rows = snapshot.scan(&SERVICE_QUEUE, &self.desk.service.id, scan).await?;
+        let after = before_first(&rows, batch.end);
         let contents = self.fill(&snapshot, rows, None).await?;
-        Ok(self.finish(batch, contents, &[], true))
+        Ok(self.finish((batch, after), contents, &[], true))
+    }
+
+    /// The row after which those begin that may wait.
+    fn gone(&self) -> u64 {
+        self.progress.sent.max(self.deleted)
     }
 
     /// Reads what the rows are about. With `cut`, stops where there is enough, and notes the last row.
@@ -175,7 +181,7 @@ impl Worker {
 
     fn finish(
         &self,
-        batch: ServiceBatch,
+        (batch, after): (ServiceBatch, u64),
         contents: Contents,
         ephemeral: &[String],
         durable: bool,
@@ -197,8 +203,13 @@ impl Worker {
             put_encryption(&mut body, &contents);
         }
         body.end();
-        Built { batch, body: text.into(), durable, messages: contents.messages }
+        Built { batch, after, body: text.into(), durable, messages: contents.messages }
     }
+}
+
+/// The row before the first of these; `none` where there are none.
+fn before_first(rows: &[(u64, Queued)], none: u64) -> u64 {
+    rows.first().map_or(none, |(first, _)| first.saturating_sub(1))
 }
 
 fn put_array(body: &mut Object<'_>, name: &str, items: &[String]) {

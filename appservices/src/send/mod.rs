@@ -153,6 +153,8 @@ impl Drop for Workers {
 #[derive(Debug)]
 struct Built {
     batch: ServiceBatch,
+    /// The row before its first: none of those up to here waits, though they may never have been sent.
+    after: u64,
     body: bytes::Bytes,
     /// Whether it holds rows of the queue, so that its ID is stored before it is sent.
     durable: bool,

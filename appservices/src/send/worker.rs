@@ -55,8 +55,8 @@ pub(super) struct Worker {
     pub services: Arc<AppServices>,
     pub desk: Arc<Desk>,
     pub progress: ServiceProgress,
-    /// Rows that were acknowledged and are not deleted yet are those after this.
-    deleted: u64,
+    /// No row up to this one is left.
+    pub deleted: u64,
     /// Transactions since it was found that the service knows only the older form.
     older: Option<u32>,
 }
@@ -123,6 +123,10 @@ impl Worker {
         if built.durable && self.progress.batch.is_none() {
             self.progress.batch = Some(built.batch.clone());
             self.persist().await?;
+        }
+        if built.durable {
+            // What was dropped before it need not be deleted again.
+            self.deleted = self.deleted.max(built.after);
         }
         match self.send(&built).await {
             Ok(()) => {
@@ -212,7 +216,7 @@ impl Worker {
             std::future::ready(Ok::<_, millrace_store::Error>(())).boxed()
         };
         self.services.rooms.env.store.transact(body).await?;
-        self.deleted = self.progress.sent;
+        self.deleted = self.deleted.max(self.progress.sent);
         Ok(())
     }
 

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use millrace_store::{Read, tables::SERVICE_QUEUE_HEAD};
+use futures::FutureExt;
+use millrace_store::{
+    Read, Tx,
+    rows::appservice::ServiceQueue,
+    tables::{SERVICE_PROGRESS, SERVICE_QUEUE_HEAD},
+};
 use millrace_test_support::{Manner, Network, TestServer, TestService};
 use serde_json::json;
 
@@ -177,6 +182,35 @@ async fn too_much_drops_the_oldest() {
     irc.until_told("19").await;
     let told = irc.texts();
     assert!(told.len() <= 6 && told.ends_with(&numbers(16..20)), "{told:?}");
+}
+
+#[tokio::test]
+async fn rows_that_were_dropped_long_ago_are_not_deleted_once_more() {
+    const DROPPED: u64 = 1_000_000;
+    let irc = TestService::start("irc").await;
+    let world = World::new(&[irc.registration(IRC)]).await;
+    let room = world.bridged_room(&irc, "@irc_a:test").await;
+    world.say(&room, "before").await;
+    irc.until_told("before").await;
+    let store = &world.server.env.store;
+    let dropped = |tx: Tx| {
+        let head = ServiceQueue { first: DROPPED + 1, last: DROPPED };
+        tx.put(&SERVICE_QUEUE_HEAD, "irc", (), &head);
+        std::future::ready(Ok::<_, millrace_store::Error>(())).boxed()
+    };
+    store.transact(dropped).await.unwrap();
+    for text in ["after", "more"] {
+        world.say(&room, text).await;
+        irc.until_told(text).await;
+    }
+    // Deleting a million rows would not have fitted into one transaction.
+    loop {
+        let progress = store.snapshot().get(&SERVICE_PROGRESS, "irc", ()).await.unwrap().unwrap();
+        if progress.sent > DROPPED + 1 && progress.batch.is_none() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
