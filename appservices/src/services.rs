@@ -43,6 +43,8 @@ pub struct Settings {
     pub retry_max: Duration,
     /// So much may wait for one service; beyond, the oldest is dropped.
     pub queue_max: u64,
+    /// How long it waits, in whole days; for ever if `None`.
+    pub queue_lifetime: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -52,6 +54,7 @@ impl Default for Settings {
             query_timeout: Duration::from_secs(10),
             retry_max: Duration::from_mins(5),
             queue_max: 1_000_000,
+            queue_lifetime: Some(Duration::from_hours(30 * 24)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Problems;
+use super::{Problems, days};
 
 /// Bridges and bots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,8 @@ pub struct AppServices {
     pub appservice_retry_max_s: u64,
     /// So much may wait for one service; beyond, the oldest is dropped.
     pub appservice_queue_max: u64,
+    /// How long it waits, in days; 0 is for ever.
+    pub appservice_queue_lifetime_days: u32,
 }
 
 impl Default for AppServices {
@@ -29,6 +31,7 @@ impl Default for AppServices {
             appservice_timeout_s: 60,
             appservice_retry_max_s: 300,
             appservice_queue_max: 1_000_000,
+            appservice_queue_lifetime_days: 30,
         }
     }
 }
@@ -41,6 +44,7 @@ impl AppServices {
             timeout: Duration::from_secs(self.appservice_timeout_s),
             retry_max: Duration::from_secs(self.appservice_retry_max_s),
             queue_max: self.appservice_queue_max,
+            queue_lifetime: days(self.appservice_queue_lifetime_days),
             ..millrace_appservices::Settings::default()
         }
     }

@@ -29,6 +29,8 @@ pub mod threepids;
 pub mod voip;
 pub mod well_known;
 
+use std::time::Duration;
+
 pub use self::load::{Config, ConfigError, Loaded, UnknownKey, load, parse};
 
 /// The commented sample, `conduit.toml`, which has every option and its default.
@@ -37,6 +39,11 @@ pub const SAMPLE: &str = include_str!("../../conduit.toml");
 /// What is wrong with values: sentences that begin with the name of the key.
 #[derive(Debug, Default)]
 pub(crate) struct Problems(Vec<String>);
+
+/// How long something is kept that an option gives so many days; for ever where that is none.
+fn days(days: u32) -> Option<Duration> {
+    (days > 0).then(|| Duration::from_hours(24 * u64::from(days)))
+}
 
 impl Problems {
     /// Adds `key: problem` unless `holds`.

@@ -410,6 +410,9 @@ pub const SERVICE_QUEUE_HEAD: Table<String, (), ServiceQueue> =
     Table::new(242, "service_queue_head");
 /// `n -> Queued`: what waits for a service, in order.
 pub const SERVICE_QUEUE: Table<String, u64, Queued> = Table::new(243, "service_queue");
+/// `day since 1970 -> n` of the first row that came into a service's queue on that day.
+pub const SERVICE_QUEUE_DAYS: Table<String, u32, u64> =
+    Table::new(246, "service_queue_days").guarded_by(&SERVICE_QUEUE_HEAD);
 /// `() -> ServiceProgress` in the partition of a service's ID, written by who sends.
 pub const SERVICE_PROGRESS: Table<String, (), ServiceProgress> =
     Table::new(244, "service_progress");

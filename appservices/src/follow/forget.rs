@@ -2,12 +2,12 @@
 
 use futures::FutureExt;
 use millrace_store::{
-    Read, Tx,
-    tables::{SERVICE_PROGRESS, SERVICE_QUEUE, SERVICE_QUEUE_HEAD},
+    Read, Scan, Tx,
+    tables::{SERVICE_PROGRESS, SERVICE_QUEUE, SERVICE_QUEUE_DAYS, SERVICE_QUEUE_HEAD},
 };
 
 use super::{FollowError, Follower};
-use crate::Registry;
+use crate::{Registry, send::ROWS_MAX};
 
 /// Queues are listed so many at a time.
 const LISTED_AT_ONCE: usize = 100;
@@ -44,6 +44,14 @@ impl Follower<'_> {
                 }
                 let done = end >= head.last;
                 if done {
+                    // Those of a transaction that was under way stayed when what follows was dropped.
+                    let begun = progress.begun();
+                    for n in (begun + 1).saturating_sub(ROWS_MAX as u64)..=begun {
+                        tx.delete(&SERVICE_QUEUE, id, n);
+                    }
+                    for (day, _) in tx.scan(&SERVICE_QUEUE_DAYS, id, Scan::all()).await? {
+                        tx.delete(&SERVICE_QUEUE_DAYS, id, day);
+                    }
                     tx.delete(&SERVICE_QUEUE_HEAD, id, ());
                     tx.delete(&SERVICE_PROGRESS, id, ());
                 } else {

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use futures::FutureExt;
 use millrace_store::{
     Node, Read, Tx,
-    tables::{SERVICE_PROGRESS, SERVICE_QUEUE, SERVICE_QUEUE_HEAD, SERVICES_FOLLOWED},
+    tables::{
+        SERVICE_PROGRESS, SERVICE_QUEUE, SERVICE_QUEUE_DAYS, SERVICE_QUEUE_HEAD, SERVICES_FOLLOWED,
+    },
 };
 
 use super::{FollowError, Follower, NOTE_EVERY, News};
-use crate::AppServices;
+use crate::{AppServices, send::day_of};
 
 /// So many rows are written in one commit, but for those of one commit, which stay together.
 const ROWS_AT_ONCE: usize = 1000;
@@ -43,18 +45,20 @@ impl Follower<'_> {
             let id = &self.registry.all()[news.service].id;
             of.entry(id.as_str()).or_default().push(news);
         }
+        let env = &self.services.rooms.env;
         let (of, most) = (&of, self.services.settings.queue_max);
+        let today = day_of(env.now().get().into());
         let body = |tx: Tx| {
             async move {
                 for (id, news) in of {
-                    append(&tx, id, news, most).await?;
+                    append(&tx, id, news, (most, today)).await?;
                 }
                 tx.put(&SERVICES_FOLLOWED, Node, (), &followed);
                 Ok::<_, millrace_store::Error>(())
             }
             .boxed()
         };
-        self.services.rooms.env.store.transact(body).await?;
+        env.store.transact(body).await?;
         (self.noted, self.followed) = (followed, Some(followed));
         let desks = self.services.desks.lock();
         for desk in of.keys().filter_map(|id| desks.get(*id)) {
@@ -64,15 +68,24 @@ impl Follower<'_> {
     }
 }
 
-async fn append(tx: &Tx, id: &str, news: &[&News], most: u64) -> millrace_store::Result<()> {
+async fn append(
+    tx: &Tx,
+    id: &str,
+    news: &[&News],
+    (most, today): (u64, u32),
+) -> millrace_store::Result<()> {
     let mut head = tx.get(&SERVICE_QUEUE_HEAD, id, ()).await?.unwrap_or_default();
+    if today > head.day {
+        head.day = today;
+        tx.put(&SERVICE_QUEUE_DAYS, id, today, &(head.last + 1));
+    }
     for news in news {
         head.last += 1;
         tx.put(&SERVICE_QUEUE, id, head.last, &news.what);
     }
     // What it has acknowledged since only makes the queue shorter.
     let progress = tx.unprotected().get(&SERVICE_PROGRESS, id, ()).await?.unwrap_or_default();
-    let gone = progress.sent.max(head.first.saturating_sub(1));
+    let gone = progress.begun().max(head.first.saturating_sub(1));
     let excess = (head.last - gone).saturating_sub(most).min(DROPPED_AT_ONCE);
     if excess > 0 {
         tracing::warn!(id, "too much waits for an application service: the oldest is dropped");

@@ -25,7 +25,7 @@ use super::{
 };
 
 /// So many rows of the queue are in one transaction at most.
-const ROWS_MAX: usize = 100;
+pub(crate) const ROWS_MAX: usize = 100;
 /// A transaction is closed once its events have so many bytes.
 const BYTES_MAX: usize = 4 << 20;
 /// Letters of a transaction's ID.

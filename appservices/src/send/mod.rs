@@ -8,6 +8,7 @@
 mod backoff;
 mod batch;
 mod ephemeral;
+mod expire;
 mod worker;
 
 use std::{
@@ -24,6 +25,7 @@ use ruma::{OwnedRoomId, OwnedUserId};
 use tokio::{sync::Notify, task::JoinHandle};
 
 use self::worker::Worker;
+pub(crate) use self::{batch::ROWS_MAX, expire::day_of};
 use crate::{AppServices, Registry, Service};
 
 /// Typing, receipts and presence that wait for one service; what is beyond is dropped.

@@ -57,6 +57,8 @@ pub(super) struct Worker {
     pub progress: ServiceProgress,
     /// No row up to this one is left.
     pub deleted: u64,
+    /// When it is looked next for what has waited for too long, counted from 1970.
+    pub expire_at: Duration,
     /// Transactions since it was found that the service knows only the older form.
     older: Option<u32>,
 }
@@ -64,7 +66,7 @@ pub(super) struct Worker {
 impl Worker {
     pub fn new(services: Arc<AppServices>, desk: Arc<Desk>) -> Self {
         let progress = ServiceProgress::default();
-        Self { services, desk, progress, deleted: 0, older: None }
+        Self { services, desk, progress, deleted: 0, expire_at: Duration::ZERO, older: None }
     }
 
     /// Sends until it is dropped.
@@ -107,6 +109,7 @@ impl Worker {
 
     /// Sends the next transaction, if there is one and the service is due.
     async fn step(&mut self) -> Result<Next, SendError> {
+        self.expire().await?;
         let showed_up = self.desk.now.swap(false, Ordering::AcqRel);
         let wait = self.progress.due_ms.saturating_sub(self.now_ms());
         if self.progress.failures > 0 && wait > 0 && !showed_up {
@@ -220,7 +223,7 @@ impl Worker {
         Ok(())
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         self.services.rooms.env.now().get().into()
     }
 }

@@ -8,15 +8,19 @@ use crate::serde_value;
 /// What waits for an application service: rows of `first` up to `last`, none where `first > last`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceQueue {
-    /// Number of the oldest row that was not dropped because too many wait.
+    /// Number of the oldest row that was not dropped, as too many waited or they did for too long. Those
+    /// of a transaction that is under way stay all the same.
     pub first: u64,
     /// Number of the newest; the first ever is 1.
     pub last: u64,
+    /// The newest day on which rows came, counted from 1970.
+    #[serde(default)]
+    pub day: u32,
 }
 
 impl Default for ServiceQueue {
     fn default() -> Self {
-        Self { first: 1, last: 0 }
+        Self { first: 1, last: 0, day: 0 }
     }
 }
 
@@ -68,6 +72,14 @@ pub struct ServiceProgress {
     /// When it is tried again, in milliseconds since 1970.
     #[serde(default)]
     pub due_ms: u64,
+}
+
+impl ServiceProgress {
+    /// The last row that the service has or is being sent: it may have it already.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.batch.as_ref().map_or(self.sent, |batch| batch.end)
+    }
 }
 
 /// One transaction on its way to a service.

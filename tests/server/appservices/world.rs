@@ -52,6 +52,11 @@ impl World {
         Self { server, alice, engine, config, _files }
     }
 
+    /// With what it was started.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// A client with a service's token.
     pub fn client(&self, service: &TestService) -> Client {
         let session =
