@@ -1,5 +1,6 @@
 //! The only place that builds concrete things: leaves first, then what stands on them.
 
+mod expiry;
 mod settings;
 mod workers;
 
@@ -38,12 +39,13 @@ use millrace_store::{
 use tokio::task;
 
 use self::{
+    expiry::{expire_messages, expire_to_device},
     settings::{
         account_settings, capabilities, discovery, federation_settings, identity_settings,
         notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
         turn,
     },
-    workers::{ephemeral, expire_messages, media, pushers, run_until, search, services, take_in},
+    workers::{ephemeral, media, pushers, run_until, search, services, take_in},
 };
 use crate::{
     captcha::Recaptcha,
@@ -261,6 +263,7 @@ impl App {
         run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
         take_in(&shutdown, &inbound);
         expire_messages(config, &rooms, &shutdown);
+        expire_to_device(config, &env, &shutdown);
         let notices = notices(config, &env, &default_room_version).await?;
         let media = media(config, &env, &federation, &shutdown).await?;
         let parts = (&rooms, (typing.clone(), presence.clone()));

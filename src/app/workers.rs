@@ -8,7 +8,7 @@ use millrace_domain::{
     Env,
     ephemeral::EphemeralClock,
     presence::{Presence, PresenceSettings},
-    rooms::{Rooms, retention},
+    rooms::Rooms,
     typing::Typing,
     unread::Unreads,
 };
@@ -41,23 +41,6 @@ pub(super) fn take_in(shutdown: &Shutdown, inbound: &Arc<Inbound>) {
     });
     run_until(shutdown, Arc::clone(inbound), |inbound| async move { inbound.run().await });
     run_until(shutdown, Arc::clone(inbound), Inbound::run_partial_rooms);
-}
-
-/// Begins to take off the disk what expired messages said.
-pub(super) fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdown) {
-    if !config.retention.enabled {
-        return;
-    }
-    let every = Duration::from_secs(config.retention.purge_interval_s);
-    run_until(shutdown, Arc::new(rooms.clone()), move |rooms| async move {
-        loop {
-            tokio::time::sleep(every).await;
-            match retention::purge_all(&rooms).await {
-                Ok(count) => tracing::info!(count, "expired messages were purged"),
-                Err(error) => tracing::error!(%error, "expired messages could not be purged"),
-            }
-        }
-    });
 }
 
 /// Who is typing and who is there, each looked after until the shutdown.

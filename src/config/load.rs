@@ -19,7 +19,7 @@ use super::{
     federation::Federation, inbound::Inbound, limits::Limits, log::Log, media::Media,
     password_hash::PasswordHash, presence::Presence, push::Push, rate_limits::RateLimits,
     registration::Registration, retention::Retention, rooms::Rooms, server::Server,
-    server_notices::ServerNotices, sso::Sso, threepids::Threepids, voip::Voip,
+    server_notices::ServerNotices, sso::Sso, threepids::Threepids, to_device::ToDevice, voip::Voip,
     well_known::WellKnown,
 };
 
@@ -55,6 +55,8 @@ pub struct Config {
     pub push: Push,
     /// Table `retention`.
     pub retention: Retention,
+    /// Table `to_device`.
+    pub to_device: ToDevice,
     /// Table `server_notices`.
     pub server_notices: ServerNotices,
     /// Where calls find a TURN server.
@@ -174,6 +176,7 @@ impl Config {
             presence: section(source, None)?,
             push: section(source, Some("push"))?,
             retention: section(source, Some("retention"))?,
+            to_device: section(source, Some("to_device"))?,
             server_notices: section(source, Some("server_notices"))?,
             voip: section(source, None)?,
             appservices: section(source, None)?,
@@ -202,6 +205,7 @@ impl Config {
             presence,
             push,
             retention,
+            to_device,
             server_notices,
             voip,
             appservices,
@@ -225,6 +229,7 @@ impl Config {
             .merge(Serialized::defaults(presence))
             .merge(Serialized::default("push", push))
             .merge(Serialized::default("retention", retention))
+            .merge(Serialized::default("to_device", to_device))
             .merge(Serialized::default("server_notices", server_notices))
             .merge(Serialized::defaults(voip))
             .merge(Serialized::defaults(appservices))

@@ -26,6 +26,7 @@ pub mod sso;
 #[cfg(test)]
 mod tests;
 pub mod threepids;
+pub mod to_device;
 pub mod voip;
 pub mod well_known;
 

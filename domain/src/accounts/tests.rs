@@ -319,6 +319,7 @@ async fn pushers_and_waiting_messages_end_with_their_device() {
                 sender: user.clone(),
                 kind: "m.test".to_owned(),
                 content: "{}".to_owned(),
+                sent_ms: 1,
             };
             tx.put(&TO_DEVICE, user, (owner, 1_u64), &message);
             tx.put(&TO_DEVICE_HEAD, user, owner, &ToDeviceHead { first: 1, last: 1 });

@@ -3,13 +3,15 @@
 //! device acknowledges what it was shown.
 
 mod deliver;
+mod expire;
 mod receive;
 mod remote;
 mod send;
 
 pub use self::{
     deliver::{Pending, acknowledge, forget, pending},
+    expire::{Lifetimes, expire},
     receive::receive,
-    remote::REMOTE_QUEUE_MAX,
+    remote::{REMOTE_QUEUE_MAX, forget_sent},
     send::{Messages, Target, ToDeviceError, send},
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use millrace_store::{
     Read, Tx,
-    rows::outbox::RemoteToDevice,
+    rows::{outbox::RemoteToDevice, user::ToDeviceHead},
     tables::{TO_DEVICE_OUT, TO_DEVICE_OUT_HEAD},
 };
 use ruma::{CanonicalJsonObject, ServerName, UserId};
@@ -68,10 +68,28 @@ async fn push(
         sender: sent.sender.to_owned(),
         kind: sent.kind.to_owned(),
         messages,
+        sent_ms: env.now().get().into(),
     };
     tx.put(&TO_DEVICE_OUT, server, head.last, &row);
     tx.put(&TO_DEVICE_OUT_HEAD, server, (), &head);
     outbox::announce(tx, &outbox::News::ToDevice(server.to_owned()));
+    Ok(())
+}
+
+/// Deletes the messages for a server up to the `up_to`th, which it has or will never get.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn forget_sent(tx: &Tx, server: &ServerName, up_to: u64) -> millrace_store::Result<()> {
+    let head = tx.get(&TO_DEVICE_OUT_HEAD, server, ()).await?.unwrap_or_default();
+    let up_to = up_to.min(head.last);
+    if head.first > up_to {
+        return Ok(());
+    }
+    for n in head.first..=up_to {
+        tx.delete(&TO_DEVICE_OUT, server, n);
+    }
+    tx.put(&TO_DEVICE_OUT_HEAD, server, (), &ToDeviceHead { first: up_to + 1, ..head });
     Ok(())
 }
 

@@ -82,13 +82,13 @@ pub(super) async fn deliver(
     (sender, kind): (&UserId, &str),
     messages: &Messages,
 ) -> Result<usize, ToDeviceError> {
-    let mut room = BYTES_MAX;
+    let (mut room, sent_ms) = (BYTES_MAX, env.now().get().into());
     for (user, targets) in messages.iter().filter(|(user, _)| env.is_local(user)) {
         for (device, content) in receivers(tx, user, targets).await? {
             let size = content.len() + kind.len();
             room = room.checked_sub(size).ok_or(ToDeviceError::TooLarge)?;
             let (sender, kind) = (sender.to_owned(), kind.to_owned());
-            let message = ToDevice { sender, kind, content: content.to_owned() };
+            let message = ToDevice { sender, kind, content: content.to_owned(), sent_ms };
             push(tx, user, &device, &message).await?;
         }
     }

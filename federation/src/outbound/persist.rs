@@ -1,10 +1,11 @@
 //! Writing down how far a server was told.
 
 use futures::FutureExt;
+use millrace_domain::to_device;
 use millrace_store::{
     Read, Scan, Snapshot, Tx,
-    rows::{outbox::Outgoing, user::ToDeviceHead},
-    tables::{OUTGOING, ROOM_SERVERS, SERVER_ROOMS, TO_DEVICE_OUT, TO_DEVICE_OUT_HEAD},
+    rows::outbox::Outgoing,
+    tables::{OUTGOING, ROOM_SERVERS, SERVER_ROOMS},
 };
 use ruma::{OwnedRoomId, ServerName};
 
@@ -21,7 +22,7 @@ impl Task {
         let write = |tx: Tx| {
             async move {
                 tx.put(&OUTGOING, server, (), row);
-                forget_messages(&tx, server, row.sent.to_device).await?;
+                to_device::forget_sent(&tx, server, row.sent.to_device).await?;
                 for room in left {
                     let row = tx.get(&ROOM_SERVERS, room, server).await?;
                     if row.is_none_or(|row| row.joined == 0) {
@@ -40,20 +41,6 @@ impl Task {
         self.written();
         Ok(())
     }
-}
-
-/// Deletes the messages to devices that the server has.
-async fn forget_messages(tx: &Tx, server: &ServerName, up_to: u64) -> millrace_store::Result<()> {
-    let head = tx.get(&TO_DEVICE_OUT_HEAD, server, ()).await?.unwrap_or_default();
-    let up_to = up_to.min(head.last);
-    if head.first > up_to {
-        return Ok(());
-    }
-    for n in head.first..=up_to {
-        tx.delete(&TO_DEVICE_OUT, server, n);
-    }
-    tx.put(&TO_DEVICE_OUT_HEAD, server, (), &ToDeviceHead { first: up_to + 1, ..head });
-    Ok(())
 }
 
 impl Outbound {

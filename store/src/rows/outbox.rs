@@ -74,6 +74,9 @@ pub struct RemoteToDevice {
     pub kind: String,
     /// Contents by user and device, the text of a JSON object.
     pub messages: String,
+    /// Since when it waits, in milliseconds since 1970; 0 in rows from before this was noted.
+    #[serde(default)]
+    pub sent_ms: u64,
 }
 
 /// How far another server was told what happened here.

@@ -14,6 +14,9 @@ pub struct ToDevice {
     pub kind: String,
     /// The content, the text of a JSON object.
     pub content: String,
+    /// Since when it waits, in milliseconds since 1970; 0 in rows from before this was noted.
+    #[serde(default)]
+    pub sent_ms: u64,
 }
 
 /// Which messages wait for a device: those of `first` up to `last`, none where `first > last`.

@@ -6,9 +6,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::FutureExt;
 use millrace_domain::rooms::{AppendError, Draft, Numbers, RoomTx};
-use millrace_store::engine::MemoryEngine;
+use millrace_store::{Read, Scan, engine::MemoryEngine, tables::TO_DEVICE_OUT};
 use millrace_test_support::{Client, Manner, Recorder, TestClock, TestServer, Transaction};
-use ruma::{OwnedRoomId, RoomId, UserId, events::TimelineEventType};
+use ruma::{OwnedRoomId, RoomId, UserId, events::TimelineEventType, server_name};
 use serde_json::{Value, json};
 
 struct World {
@@ -374,6 +374,45 @@ async fn messages_to_devices_arrive_once_and_in_order_over_an_outage_and_a_crash
     let sent =
         world.others.until("two", |sent| messages(sent).iter().any(|text| text == "d")).await;
     assert_eq!(messages(&sent[1..]), ["a", "b", "c", "d"]);
+}
+
+#[tokio::test]
+async fn messages_to_devices_expire_for_a_server_that_is_gone_and_changes_of_devices_are_told_later()
+ {
+    let world = World::new().await;
+    let room = world.room().await;
+    world.join(&room, "@bob:two").await;
+    world.to_device("@bob:two", "old").await;
+    world.others.tried("two", 1).await;
+    let login = json!({
+        "type": "m.login.password", "password": "password", "device_id": "NEW",
+        "identifier": { "type": "m.id.user", "user": "alice" },
+    });
+    world.one.client().post("/_matrix/client/v3/login", login).await.ok();
+    world.wait(31 * DAY);
+    // What is too old is looked for at the start, and now and then.
+    let world = world.restarted().await;
+    loop {
+        let snapshot = world.one.env.store.snapshot();
+        let waiting = snapshot.scan(&TO_DEVICE_OUT, server_name!("two"), Scan::all()).await;
+        if waiting.unwrap().is_empty() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    world.to_device("@bob:two", "new").await;
+    world.others.set("two", Manner::Up);
+    world.wait(DAY);
+    let changes = |sent: &[Transaction]| -> Vec<Value> {
+        let edus = sent.iter().flat_map(|sent| sent.edus("m.device_list_update"));
+        edus.filter(|edu| edu["device_id"] == "NEW").cloned().collect()
+    };
+    let all = |sent: &[Transaction]| !changes(sent).is_empty() && !messages(sent).is_empty();
+    let sent = world.others.until("two", all).await;
+    assert_eq!(messages(&sent), ["new"]);
+    // It follows one that the other server does not know, which asks for the whole list then.
+    let changes = changes(&sent);
+    assert!(changes[0]["prev_id"].as_array().is_some_and(|ids| !ids.is_empty()), "{changes:?}");
 }
 
 #[tokio::test]
