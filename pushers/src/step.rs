@@ -11,7 +11,7 @@ use millrace_store::{
     Read, Scan, Snapshot, Tx,
     one_writer::seq,
     rows::user::PusherBehind,
-    tables::{PUSHERS, PUSHERS_BEHIND, ROOM_HEAD, USER_ROOMS},
+    tables::{PUSHERS, PUSHERS_BEHIND, ROOM_HEAD, TIMELINE, USER_ROOMS},
 };
 use ruma::{OwnedRoomId, UserId, events::room::member::MembershipState};
 
@@ -87,11 +87,12 @@ impl Pushers {
             Sent::Failed { left, badge, after } => {
                 let failures = failures + 1;
                 let due_ms = self.now_ms() + self.pause(failures, after);
-                let left = Work { rooms: left, all_rooms: false, ..work.clone() };
+                let since = before(&snapshot, &left, reached).await?;
+                let left = Work { rooms: left, all_rooms: false, since, ..work.clone() };
                 Ended::Later { left, badge, failures, due_ms }
             }
             Sent::NotBefore { due_ms, left } => {
-                let since = if left.is_empty() { reached } else { work.since };
+                let since = before(&snapshot, &left, reached).await?;
                 let left = Work { rooms: left, since, ..Work::default() };
                 Ended::Later { left, badge: None, failures: 0, due_ms }
             }
@@ -201,6 +202,22 @@ impl Pushers {
         };
         self.rooms.env.store.transact(write).await
     }
+}
+
+/// The commit before the first of what is left of all that came up to the commit `reached`. What is older
+/// was sent, or never will be; so a pusher that fails for long falls behind no further than that.
+async fn before(
+    snapshot: &Snapshot,
+    left: &HashMap<OwnedRoomId, i64>,
+    reached: u64,
+) -> millrace_store::Result<u64> {
+    let mut before = reached;
+    for (room, first) in left {
+        if let Some((position, _)) = snapshot.get_stamped(&TIMELINE, room, (*first, 0_i32)).await? {
+            before = before.min(position.seq.saturating_sub(1));
+        }
+    }
+    Ok(before)
 }
 
 /// Leaves out what the newest of its room, and the badge, say as well.

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use millrace::config::{Config, email::Security};
-use millrace_store::engine::MemoryEngine;
+use millrace_store::{Read, Scan, engine::MemoryEngine, tables::PUSHERS_BEHIND};
 use millrace_test_support::{Client, FakeAnswer, FakeServer, MailSink, Network, TestServer};
 use serde_json::{Value, json};
 
@@ -261,6 +261,43 @@ async fn what_is_too_old_is_dropped_and_garbage_is_no_answer() {
     let after = world.told();
     let shown = after[before..].iter().filter(|told| told.get("event_id").is_some());
     assert_eq!(shown.count(), 0, "{after:#?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_down_for_long_is_behind_by_no_more_than_what_is_not_too_old() {
+    let mut world = World::new().await;
+    world.push_to(&world.bob, pusher("key", Value::Null)).await;
+    world.gateway.on("/notify", |_| Some(FakeAnswer::Status(503, json!({}))));
+    world.say("old").await;
+    let old = world.server.env.store.snapshot().view().seq(0);
+    world.told_times(1).await;
+    world.network.clock.advance(Duration::from_hours(23));
+    eventually("it is tried again", || world.told().len() > 1).await;
+    world.say("newer").await;
+    let before = world.told().len();
+    world.network.clock.advance(Duration::from_hours(2));
+    eventually("it is tried with what is newer", || world.told().len() > before).await;
+    assert_eq!(world.told()[before]["content"]["body"], "newer");
+    let behind = async || {
+        let snapshot = world.server.env.store.snapshot();
+        let rows = snapshot.scan(&PUSHERS_BEHIND, world.bob.user(), Scan::all()).await.unwrap();
+        rows[0].1.since
+    };
+    for _ in 0..100 {
+        if behind().await >= old {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(behind().await >= old, "what is too old is not looked at again");
+
+    world.server.stop().await;
+    world.gateway.on("/notify", |_| Some(FakeAnswer::Json(json!({ "rejected": [] }))));
+    world.network.clock.advance(Duration::from_hours(2));
+    let before = world.told().len();
+    world.server = start(&world.network, &world.engine, &world.config).await;
+    let told = world.told_times(before + 1).await;
+    assert_eq!(told[before]["content"]["body"], "newer");
 }
 
 /// A server that sends mail, on which Bob has an address.
