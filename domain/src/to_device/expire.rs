@@ -77,7 +77,8 @@ async fn expire_device(
     let read = |from: u64, limit| async move {
         let scan = Scan::all().from((device, from)).up_to((device, head.last)).limit(limit);
         let rows = snapshot.scan(&TO_DEVICE, user, scan).await?;
-        Ok(rows.into_iter().map(|((_, n), message)| (n, message.sent_ms)).collect())
+        let times = rows.into_iter().map(|((_, n), message)| (n, message.sent_ms));
+        Ok::<Vec<_>, millrace_store::Error>(times.collect())
     };
     let Some(last) = last_before(before_ms, head, read).await? else { return Ok(0) };
     acknowledge(env, user, device, last).await?;
@@ -110,7 +111,8 @@ async fn expire_server(
     let read = |from: u64, limit| async move {
         let scan = Scan::all().from(from).up_to(head.last).limit(limit);
         let rows = snapshot.scan(&TO_DEVICE_OUT, server, scan).await?;
-        Ok(rows.into_iter().map(|(n, message)| (n, message.sent_ms)).collect())
+        let times = rows.into_iter().map(|(n, message)| (n, message.sent_ms));
+        Ok::<Vec<_>, millrace_store::Error>(times.collect())
     };
     let Some(last) = last_before(before_ms, head, read).await? else { return Ok(0) };
     let mut up_to = head.first;
@@ -253,7 +255,7 @@ mod tests {
         let (env, clock) = world().await;
         let (user, device) = bob();
         let queued = env.store.transact(|tx| {
-            for n in 1..=150 {
+            for n in 1..=150_u64 {
                 let (sender, kind) = (user.to_owned(), "t".to_owned());
                 let message = ToDevice { sender, kind, content: "{}".to_owned(), sent_ms: 0 };
                 tx.put(&TO_DEVICE, user, (device, n), &message);
