@@ -291,10 +291,10 @@ async fn a_gateway_that_is_down_for_long_is_behind_by_no_more_than_what_is_not_t
     }
     assert!(behind().await >= old, "what is too old is not looked at again");
 
+    let before = world.told().len();
     world.server.stop().await;
     world.gateway.on("/notify", |_| Some(FakeAnswer::Json(json!({ "rejected": [] }))));
     world.network.clock.advance(Duration::from_hours(2));
-    let before = world.told().len();
     world.server = start(&world.network, &world.engine, &world.config).await;
     let told = world.told_times(before + 1).await;
     assert_eq!(told[before]["content"]["body"], "newer");
