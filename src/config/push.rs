@@ -58,6 +58,9 @@ impl Push {
 
     pub(super) fn validate(self, problems: &mut Problems) {
         problems.require(self.expire_s > 0, "push.expire_s", "must be above 0");
+        let in_time = self.mail_delay_s.max(self.mail_interval_s) < self.expire_s;
+        let problem = "must be above mail_delay_s and mail_interval_s, or no mail would be in time";
+        problems.require(in_time, "push.expire_s", problem);
         problems.require(self.retry_max_s > 0, "push.retry_max_s", "must be above 0");
     }
 }

@@ -155,6 +155,7 @@ fn every_bad_value_is_named_by_its_key() {
         ("rate_limits.join", "server_name = 'a'\n[rate_limits.join]\nper_second = 0.0"),
         ("password_hash.iterations", "server_name = 'a'\n[password_hash]\niterations = 0"),
         ("limits.json_depth_max", "server_name = 'a'\n[limits]\njson_depth_max = 1000"),
+        ("push.expire_s", "server_name = 'a'\n[push]\nmail_interval_s = 86400"),
         ("log", "server_name = 'a'\nlog = 'a=b=c'"),
         (
             "sso_providers[0].id",

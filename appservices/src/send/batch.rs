@@ -68,7 +68,8 @@ impl Worker {
         let snapshot = self.services.rooms.env.store.snapshot();
         let scan = Scan::all().after(self.gone()).up_to(batch.end);
         let rows = snapshot.scan(&SERVICE_QUEUE, &self.desk.service.id, scan).await?;
-        let after = before_first(&rows, batch.end);
+        // Where none is left it ends with its last row all the same, as that is still to be noted.
+        let after = before_first(&rows, batch.end.saturating_sub(1));
         let contents = self.fill(&snapshot, rows, None).await?;
         Ok(self.finish((batch, after), contents, &[], true))
     }
