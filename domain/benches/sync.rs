@@ -6,6 +6,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use millrace_domain::{
+    deliveries::{Deliveries, DeliverySettings},
     ephemeral::EphemeralClock,
     presence::{Presence, PresenceSettings},
     sync::{self, SyncFilter, SyncParts, SyncRequest, Syncs},
@@ -29,6 +30,7 @@ async fn server(rooms: usize) -> (Syncs, SyncToken) {
         presence: Arc::new(Presence::new(world.env.clone(), Arc::clone(&moments), presence)),
         ephemeral: moments,
         unreads: Arc::default(),
+        deliveries: Deliveries::new(world.clone(), DeliverySettings::default()),
         rooms: world,
     });
     let mut room = new_room(&syncs.rooms).await;

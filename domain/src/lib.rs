@@ -6,6 +6,7 @@
 
 pub mod account_data;
 pub mod accounts;
+pub mod deliveries;
 mod env;
 pub mod ephemeral;
 pub mod export;

@@ -31,6 +31,15 @@ pub enum News {
         /// The thread, as in the key of the receipt.
         thread: String,
     },
+    /// A message of a user of another server has come to a device of a user of ours.
+    Delivery {
+        /// The room.
+        room: OwnedRoomId,
+        /// Who sent it.
+        sender: OwnedUserId,
+        /// To whose device.
+        recipient: OwnedUserId,
+    },
     /// Messages to devices wait for a server.
     ToDevice(OwnedServerName),
     /// A user of ours came into a room whose other servers may not know their devices.
@@ -64,6 +73,9 @@ impl News {
             Self::ToDevice(server) => (3, server.to_string(), none(), none()),
             Self::Joined { room, user } => (4, room.to_string(), user.to_string(), none()),
             Self::Missed { server, user } => (5, server.to_string(), user.to_string(), none()),
+            Self::Delivery { room, sender, recipient } => {
+                (6, room.to_string(), sender.to_string(), recipient.to_string())
+            }
         }
     }
 
@@ -79,6 +91,10 @@ impl News {
             3 => Self::ToDevice(what.try_into().ok()?),
             4 => Self::Joined { room: what.try_into().ok()?, user: whom.try_into().ok()? },
             5 => Self::Missed { server: what.try_into().ok()?, user: whom.try_into().ok()? },
+            6 => {
+                let (room, sender) = (what.try_into().ok()?, whom.try_into().ok()?);
+                Self::Delivery { room, sender, recipient: part.try_into().ok()? }
+            }
             _ => return None,
         })
     }
@@ -123,7 +139,8 @@ mod tests {
             News::Room(room.clone()),
             News::Receipt { room: room.clone(), user: user.clone(), thread },
             News::Joined { room: room.clone(), user: user.clone() },
-            News::Missed { server: owned_server_name!("far.example"), user },
+            News::Missed { server: owned_server_name!("far.example"), user: user.clone() },
+            News::Delivery { room, sender: owned_user_id!("@v:far.example"), recipient: user },
             News::ToDevice(owned_server_name!("far.example")),
         ];
         let before = env.store.snapshot().view().clone();

@@ -151,6 +151,11 @@ pub const RECEIPTS: Table<OwnedRoomId, (OwnedUserId, u8, String), Receipt> =
     Table::synced(30, "receipts");
 /// `user -> ReadUpTo`: the newest of a member's receipts at one glance.
 pub const READ_UP_TO: Table<OwnedRoomId, OwnedUserId, ReadUpTo> = Table::new(31, "read_up_to");
+/// `(room, recipient, how far) -> Receipt` in a partition with the ID of a sender: the newest of their
+/// messages in the room that came so far. How far is `Reach::id`. The partition is neither the room's
+/// nor the user's own, so that a delivery wakes only those syncs of the sender that ask for it.
+pub const DELIVERED: Table<String, (OwnedRoomId, OwnedUserId, u8), Receipt> =
+    Table::synced(32, "delivered");
 
 // --- What belongs to users (70-99): see rows/user.rs ---------------------------------------------
 

@@ -1,4 +1,5 @@
-//! How far users have read (spec: Client-Server API, Receipts; Read and unread markers).
+//! How far users have read (spec: Client-Server API, Receipts; Read and unread markers). What has come to
+//! them is in [`crate::deliveries`].
 
 mod advance;
 mod receive;

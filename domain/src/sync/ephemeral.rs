@@ -10,29 +10,34 @@ use millrace_store::{
 use ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId};
 use serde_json::{Value, json};
 
-use super::{Step, SyncError, joined::RoomNews};
+use super::{Step, SyncError, deliveries, joined::RoomNews, user::News};
 use crate::{json::Object, presence::Shown};
 
 /// So many receipts of a room are told to who is new to it.
 const RECEIPTS_MAX: usize = 5_000;
 
+/// The content of an `m.receipt` event: by event, type of receipt, and user.
+pub(super) type Content = BTreeMap<OwnedEventId, BTreeMap<&'static str, BTreeMap<OwnedUserId, Value>>>;
 type Receipts = Vec<((OwnedUserId, u8, String), Receipt)>;
 
 /// Receipts and typing of a room that changed, or all of them, as JSON.
 pub(super) async fn of_room(
     step: &Step<'_>,
     room: &RoomId,
-    news: &RoomNews,
+    (news, user_news): (&RoomNews, &News),
 ) -> Result<Vec<String>, SyncError> {
     let filter = &step.request.filter.ephemeral;
     let mut events = Vec::new();
     if !filter.admits_room(room) {
         return Ok(events);
     }
-    if filter.admits_type("m.receipt")
-        && let Some(content) = receipts(step, room, news).await?
-    {
-        events.push(event("m.receipt", &content));
+    let mut content = Content::new();
+    if filter.admits_type("m.receipt") {
+        receipts(step, room, news, &mut content).await?;
+    }
+    deliveries::add(step, user_news.delivered.get(room), &mut content);
+    if !content.is_empty() {
+        events.push(event("m.receipt", &json!(content)));
     }
     if filter.admits_type("m.typing") {
         let users = step.syncs.typing.users(room);
@@ -48,16 +53,17 @@ fn event(kind: &str, content: &Value) -> String {
     json!({ "type": kind, "content": content }).to_string()
 }
 
-/// The content of an `m.receipt` event; none where there is nothing to tell.
+/// Adds what was read.
 async fn receipts(
     step: &Step<'_>,
     room: &RoomId,
     news: &RoomNews,
-) -> Result<Option<Value>, SyncError> {
+    content: &mut Content,
+) -> Result<(), SyncError> {
     let (store, partition) = (&step.syncs.rooms.env.store, PartitionId::of::<OwnedRoomId>(&room));
     let rows: Receipts = if news.whole {
         if step.syncs.unreceipted.get(store, &step.snapshot, partition).is_some() {
-            return Ok(None);
+            return Ok(());
         }
         let rows = step.snapshot.scan(&RECEIPTS, room, Scan::all().limit(RECEIPTS_MAX)).await?;
         if rows.is_empty() {
@@ -72,8 +78,6 @@ async fn receipts(
         let rows = step.snapshot.get_many(&RECEIPTS, room, keys.iter()).await?;
         keys.into_iter().zip(rows).filter_map(|(key, row)| Some((key, row?))).collect()
     };
-    let mut content: BTreeMap<OwnedEventId, BTreeMap<&str, BTreeMap<OwnedUserId, Value>>> =
-        BTreeMap::new();
     for ((user, kind, thread), receipt) in rows {
         let kind = match ReceiptKind::from_id(kind) {
             Some(ReceiptKind::Public) if !step.viewer.ignored.contains(&user) => "m.read",
@@ -89,7 +93,7 @@ async fn receipts(
         // receipts); it comes first.
         users.entry(user).or_insert(value);
     }
-    Ok((!content.is_empty()).then(|| json!(content)))
+    Ok(())
 }
 
 /// Presence that changed of who shares a room, and that of `members`: those whose member events

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{SyncFilter, SyncParts, SyncRequest, Syncs, sync};
 use crate::{
+    deliveries::{Deliveries, DeliverySettings},
     ephemeral::EphemeralClock,
     presence::{Presence, PresenceSettings},
     rooms::{
@@ -30,6 +31,7 @@ fn syncs(rooms: &Rooms) -> Syncs {
         presence: Arc::new(Presence::new(rooms.env.clone(), Arc::clone(&moments), presence)),
         ephemeral: moments,
         unreads: Arc::default(),
+        deliveries: Deliveries::new(rooms.clone(), DeliverySettings::default()),
         rooms: rooms.clone(),
     })
 }

@@ -122,7 +122,8 @@ fn candidates(step: &Step<'_>, news: &News) -> Vec<usize> {
         store.news(&step.interest.joined_partitions, &since.view).into_iter().collect();
     let typing = step.syncs.typing.since(step.ephemeral);
     let named = news.rooms.iter().chain(&typing).map(|room| room.as_str());
-    for room in named.chain(news.rooms_with_account_data()) {
+    let delivered = news.delivered.keys().map(|room| room.as_str());
+    for room in named.chain(news.rooms_with_account_data()).chain(delivered) {
         // Sorted, as it comes from a scan.
         let joined = &step.interest.joined;
         found.extend(joined.binary_search_by(|(other, _)| other.as_str().cmp(room)).ok());
@@ -143,6 +144,7 @@ impl JoinedStep<'_> {
         let typing = || self.step.syncs.typing.since(self.step.ephemeral);
         news.whole
             || user_news.rooms.contains(self.room)
+            || user_news.delivered.contains_key(self.room)
             || user_news.rooms_with_account_data().any(|room| room == self.room.as_str())
             || typing().iter().any(|room| room == self.room)
     }
@@ -161,6 +163,9 @@ impl JoinedStep<'_> {
         (joined, members): (&mut Object<'_>, &mut BTreeSet<OwnedUserId>),
     ) -> Result<(), SyncError> {
         let timeline = self.timeline(news).await?;
+        if let Some(telling) = &self.step.telling {
+            telling.note(self.room, &self.view.head, &timeline.events);
+        }
         let state = self.state(news, &timeline).await?;
         let told = timeline.events.iter().chain(&state);
         let told = told.filter(|seen| seen.event.pdu.kind == TimelineEventType::RoomMember);
@@ -178,7 +183,7 @@ impl JoinedStep<'_> {
         }
         let account_data = user::room_account_data(step, room, user_news, news.whole).await?;
         joined.put_events("account_data", &account_data);
-        let ephemeral = ephemeral::of_room(step, room, news).await?;
+        let ephemeral = ephemeral::of_room(step, room, (news, user_news)).await?;
         joined.put_events("ephemeral", &ephemeral);
         // Last: a room of which there is nothing to tell is not told of for its unchanged state.
         state::put(step, &self.view, &state, joined).await?;

@@ -3,6 +3,7 @@
 //! Start at [`sync`]. One file builds one section of the response; each reads through the same
 //! snapshot, whose view becomes the next token. A quiet room costs one look-up in memory.
 
+mod deliveries;
 mod device_lists;
 mod ephemeral;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use self::{
     lazy::{LazyMembers, LazyStep},
 };
 use crate::{
+    deliveries::{Deliveries, Telling},
     ephemeral::{EphemeralClock, EphemeralRange},
     json::{Array, Object},
     presence::Presence,
@@ -81,6 +83,8 @@ pub struct Syncs {
     pub presence: Arc<Presence>,
     /// Who has not read what.
     pub unreads: Arc<Unreads>,
+    /// How far messages have come.
+    pub deliveries: Arc<Deliveries>,
     interests: Arc<Interests>,
     lazy: Arc<LazyMembers>,
     /// Rooms in which nobody has a receipt.
@@ -101,13 +105,15 @@ pub struct SyncParts {
     pub presence: Arc<Presence>,
     /// Who has not read what.
     pub unreads: Arc<Unreads>,
+    /// How far messages have come.
+    pub deliveries: Arc<Deliveries>,
 }
 
 impl Syncs {
     /// Syncs over these parts.
     #[must_use]
     pub fn new(parts: SyncParts) -> Self {
-        let SyncParts { rooms, ephemeral, typing, presence, unreads } = parts;
+        let SyncParts { rooms, ephemeral, typing, presence, unreads, deliveries } = parts;
         let (interests, lazy, unreceipted, key_counts) = Default::default();
         Self {
             rooms,
@@ -115,6 +121,7 @@ impl Syncs {
             typing,
             presence,
             unreads,
+            deliveries,
             interests,
             lazy,
             unreceipted,
@@ -137,6 +144,8 @@ struct Step<'a> {
     messages: Vec<Pending>,
     /// What the device knows of members, where it loads them lazily.
     lazy: Option<LazyStep>,
+    /// What the response tells of the messages of others, where that is noted.
+    telling: Option<Telling>,
     /// The changes of typing and presence between the two.
     ephemeral: EphemeralRange,
     /// The user, as who reads rooms.
@@ -201,6 +210,9 @@ pub async fn sync(
     let deadline = Instant::now() + request.timeout;
     let mut since = request.since.clone();
     user::acknowledge(syncs, request).await?;
+    if let Some(since) = &since {
+        syncs.deliveries.acknowledge(&request.user, request.device.as_deref(), since);
+    }
     let (mut response, mut interest) = attempt(syncs, request, since.as_mut()).await?;
     let at_once = since.is_none() || request.full_state || request.timeout == Duration::ZERO;
     if at_once || !response.is_empty {
@@ -209,7 +221,7 @@ pub async fn sync(
     tokio::pin!(ended);
     loop {
         // Watch first, then look: what is committed in between is seen by the look.
-        let watch = syncs.rooms.env.store.watch(partitions(&interest));
+        let watch = syncs.rooms.env.store.watch(partitions(syncs, request, &interest));
         loop {
             let before = Arc::clone(&interest);
             (response, interest) = attempt(syncs, request, since.as_mut()).await?;
@@ -238,8 +250,9 @@ pub fn now(syncs: &Syncs) -> SyncToken {
     SyncToken { view, to_device: 0, ephemeral: Some(moment) }
 }
 
-fn partitions(interest: &Interest) -> Vec<PartitionId> {
-    interest.joined_partitions.iter().copied().chain([interest.user]).collect()
+fn partitions(syncs: &Syncs, request: &SyncRequest, interest: &Interest) -> Vec<PartitionId> {
+    let delivered = deliveries::partition(syncs, request);
+    interest.joined_partitions.iter().copied().chain([interest.user]).chain(delivered).collect()
 }
 
 /// Builds a response. Where it is empty, `since` moves on to what was looked at.
@@ -250,9 +263,12 @@ async fn attempt(
 ) -> Result<(Response, Arc<Interest>), SyncError> {
     let step = begin(syncs, request, since.as_deref()).await?;
     let response = build(&step).await?;
-    let Step { next, interest, lazy, .. } = step;
+    let Step { next, interest, lazy, telling, .. } = step;
     if let Some(lazy) = lazy {
         lazy.end(&syncs.lazy, request, &next);
+    }
+    if let Some(telling) = telling {
+        syncs.deliveries.tell(telling, request.device.as_deref(), &next);
     }
     if let Some(since) = since
         && response.is_empty
@@ -294,6 +310,7 @@ async fn begin<'a>(
         next,
         messages,
         lazy: LazyStep::begin(&syncs.lazy, request),
+        telling: syncs.deliveries.telling(&request.user),
         ephemeral: syncs.ephemeral.range(since.and_then(|since| since.ephemeral), moment),
     })
 }

@@ -13,7 +13,7 @@ use ruma::{
     api::client::filter::{EventFormat, FilterDefinition, LazyLoadOptions},
 };
 
-use crate::rooms::Form;
+use crate::{deliveries::DELIVERY, rooms::Form};
 
 /// Events of a room's timeline where the filter does not say.
 const TIMELINE_LIMIT_DEFAULT: usize = 10;
@@ -58,6 +58,9 @@ pub struct SyncFilter {
     pub redundant_members: bool,
     /// Which receipts and typing.
     pub ephemeral: EventFilter,
+    /// Whether the user is told how far their messages have come: where the types of ephemeral events
+    /// have that of such a receipt by name. Others are not even woken by it.
+    pub deliveries: bool,
     /// Which account data of rooms.
     pub room_account_data: EventFilter,
     /// Which global account data.
@@ -95,6 +98,7 @@ impl SyncFilter {
             lazy_members,
             redundant_members,
             ephemeral: EventFilter::room(&room.ephemeral),
+            deliveries: room.ephemeral.types.iter().flatten().any(|kind| kind == DELIVERY),
             room_account_data: EventFilter::room(&room.account_data),
             account_data: EventFilter::roomless(&filter.account_data),
             presence: EventFilter::roomless(&filter.presence),

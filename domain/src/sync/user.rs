@@ -10,7 +10,10 @@ use millrace_store::{
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
-use super::{Step, SyncError, SyncRequest, Syncs};
+use super::{
+    Step, SyncError, SyncRequest, Syncs,
+    deliveries::{self, Delivered},
+};
 use crate::{
     account_data::PUSH_RULES,
     json::Object,
@@ -34,12 +37,14 @@ pub(super) struct News {
     pub devices: bool,
     /// Users whose keys the user has signed.
     pub signed: BTreeSet<OwnedUserId>,
+    /// How far the user's messages have come, by room.
+    pub delivered: Delivered,
 }
 
 impl News {
     /// Reads what changed; at an initial sync, all account data.
     pub async fn read(step: &Step<'_>) -> Result<Self, SyncError> {
-        let mut news = Self::default();
+        let mut news = Self { delivered: deliveries::read(step).await?, ..Self::default() };
         let user = &step.request.user;
         let Some(since) = step.since else {
             news.add_all_account_data(&step.snapshot, user).await?;

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::serde_value;
 
-/// How far somebody has read: of a room, its main timeline or one of its threads.
+/// How far somebody has read: of a room, its main timeline or one of its threads. Or how far what one
+/// of its members sends has come to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The newest event that was read.
+    /// The newest event that was read, or has come.
     pub event_id: OwnedEventId,
-    /// When the receipt was sent, in milliseconds since 1970.
+    /// When the receipt was sent, or the event came, in milliseconds since 1970.
     pub ts: u64,
     /// `n` of the event in the room's timeline.
     pub n: i64,
@@ -39,6 +40,34 @@ impl ReceiptKind {
         match id {
             0 => Some(Self::Public),
             1 => Some(Self::Private),
+            _ => None,
+        }
+    }
+}
+
+/// How far a message has come on its way to somebody; the last part of the key of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Reach {
+    /// Their server has taken it.
+    Server = 0,
+    /// One of their devices has it.
+    Device = 1,
+}
+
+impl Reach {
+    /// The number in the key.
+    #[must_use]
+    pub const fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads the number in a key back.
+    #[must_use]
+    pub const fn from_id(id: u8) -> Option<Self> {
+        match id {
+            0 => Some(Self::Server),
+            1 => Some(Self::Device),
             _ => None,
         }
     }
