@@ -13,6 +13,7 @@ use millrace_appservices::{
 use millrace_domain::{
     Env,
     accounts::{Accounts, LastSeen, uiaa},
+    deliveries::Deliveries,
     ephemeral::EphemeralClock,
     keys::Names,
     presence::Presence,
@@ -92,6 +93,8 @@ pub struct Parts {
     pub presence: Arc<Presence>,
     /// Who has not read what.
     pub unreads: Arc<Unreads>,
+    /// How far messages have come.
+    pub deliveries: Arc<Deliveries>,
     /// Who is told of it while their apps sleep.
     pub pushers: Arc<Pushers>,
     /// What is new to devices.
@@ -250,16 +253,23 @@ impl App {
             Federation::open(rooms.clone(), transport, federation_settings(config)).await?;
         // These can ask the policy servers of rooms.
         let rooms = federation.rooms.clone();
+        let deliveries = Deliveries::new(rooms.clone(), config.delivery.settings());
+        run_until(&shutdown, Arc::clone(&deliveries), Deliveries::run);
         let inbound = Arc::new(Inbound::new(
             federation.clone(),
             Arc::clone(&typing),
             Arc::clone(&presence),
+            Arc::clone(&deliveries),
             config.inbound.settings(),
         ));
         let settings = outbound_settings(config);
-        let outbound =
-            Outbound::new(federation.clone(), settings, typing.clone(), presence.clone());
-        let outbound = Arc::new(outbound);
+        let outbound = Arc::new(Outbound::new(
+            federation.clone(),
+            settings,
+            Arc::clone(&typing),
+            Arc::clone(&presence),
+            Arc::clone(&deliveries),
+        ));
         run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
         take_in(&shutdown, &inbound);
         expire_messages(config, &rooms, &shutdown);
@@ -279,6 +289,7 @@ impl App {
             typing: Arc::clone(&typing),
             presence: Arc::clone(&presence),
             unreads: Arc::clone(&unreads),
+            deliveries: Arc::clone(&deliveries),
         });
         Ok(Self(Arc::new(Parts {
             search,
@@ -292,6 +303,7 @@ impl App {
             typing,
             presence,
             unreads,
+            deliveries,
             syncs,
             sync_timeout_max: sync_timeout_max(config),
             room_policy: room_policy(config, default_room_version.clone()),
@@ -424,6 +436,7 @@ parts! {
     services: Arc<AppServices>,
     presence: Arc<Presence>,
     unreads: Arc<Unreads>,
+    deliveries: Arc<Deliveries>,
     syncs: Syncs,
     sync_timeout_max: SyncTimeoutMax,
     room_policy: Arc<RoomPolicy>,

@@ -8,10 +8,14 @@
 use millrace_model::client_event::RoomIdField;
 use millrace_store::{
     Node, Read, Scan, Snapshot,
-    rows::{receipt::ReceiptKind, room::UserRoom, user::ThreadSubscription},
+    rows::{
+        receipt::{Reach, ReceiptKind},
+        room::UserRoom,
+        user::ThreadSubscription,
+    },
     tables::{
-        ACCOUNT_DATA, ACCOUNTS, BACKED_UP_KEYS, BACKUPS, CONSENTS, DEHYDRATED_DEVICES, DEVICES,
-        DEVICES_SEEN, FILTERS, PROFILES, PUSHERS, RECEIPTS, REPORTS, SSO_SUBJECTS,
+        ACCOUNT_DATA, ACCOUNTS, BACKED_UP_KEYS, BACKUPS, CONSENTS, DEHYDRATED_DEVICES, DELIVERED,
+        DEVICES, DEVICES_SEEN, FILTERS, PROFILES, PUSHERS, RECEIPTS, REPORTS, SSO_SUBJECTS,
         THREAD_SUBSCRIPTIONS, THREEPID_BINDINGS, THREEPIDS, TIMELINE, TO_DEVICE, USER_KEYS,
         USER_ROOMS, USER_SIGNATURES,
     },
@@ -271,6 +275,17 @@ async fn room_of(
             "at": receipt.ts,
         });
         out.put("receipt", data).await?;
+    }
+    let delivered = snapshot.scan(&DELIVERED, viewer.user.as_str(), Scan::prefix(room)).await?;
+    for ((_, recipient, reach), receipt) in delivered {
+        let data = json!({
+            "room_id": room,
+            "user_id": recipient,
+            "to_device": Reach::from_id(reach) == Some(Reach::Device),
+            "event_id": receipt.event_id,
+            "at": receipt.ts,
+        });
+        out.put("delivery", data).await?;
     }
     let view = RoomView::open_as(rooms, snapshot, room, viewer, Some(row)).await?;
     match view {

@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod check;
 mod connector;
 mod cores;
+mod delivery_edus;
 pub mod destinations;
 pub mod directory;
 mod federation;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json, Router, extract::State, routing::get};
+use millrace_domain::deliveries::Deliveries;
 use ruma::{
     OwnedUserId,
     api::client::discovery::{
@@ -21,6 +22,9 @@ const VERSIONS: [&str; 22] = [
     "v1.9", "v1.10", "v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18",
     "v1.19",
 ];
+
+/// Receipts of delivery: a feature that an administrator can switch off.
+const DELIVERY_RECEIPTS: &str = "org.matrix.msc4089";
 
 /// Features that clients ask for by name, because they existed before a version had them.
 const FEATURES: [&str; 13] = [
@@ -83,11 +87,14 @@ pub(crate) fn server_routes() -> Router<App> {
 /// `GET /_matrix/client/versions`
 #[tracing::instrument(name = "client.versions.read", skip_all)]
 async fn versions(
+    State(deliveries): State<Arc<Deliveries>>,
     Matrix(_): Matrix<get_supported_versions::Request>,
 ) -> Matrix<get_supported_versions::Response> {
     let versions = VERSIONS.map(str::to_owned).to_vec();
     let mut response = get_supported_versions::Response::new(versions);
-    response.unstable_features = FEATURES.iter().map(|name| ((*name).to_owned(), true)).collect();
+    let switchable = (DELIVERY_RECEIPTS.to_owned(), deliveries.are_enabled());
+    let always = FEATURES.iter().map(|name| ((*name).to_owned(), true));
+    response.unstable_features = always.chain([switchable]).collect();
     Matrix(response)
 }
 

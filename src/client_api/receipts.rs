@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Router, extract::State};
 use millrace_domain::{
     accounts::Requester,
+    deliveries::{DELIVERY, Deliveries},
     presence::Presence,
     receipts::{self, AdvanceError, NewReceipt, ReadMarkers, Scope},
 };
@@ -28,16 +29,21 @@ pub(crate) fn routes() -> Router<App> {
     Router::new().matrix(send).matrix(set_markers)
 }
 
-/// `POST /_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}`
+/// `POST /_matrix/client/v3/rooms/{roomId}/receipt/{receiptType}/{eventId}`: what was read, and what has
+/// come to a device (MSC4089), which nobody has to look at for it.
 #[tracing::instrument(name = "client.receipts.send", skip_all, fields(room = %request.room_id))]
 async fn send(
     State(rooms): State<RoomsPart>,
-    State(presence): State<Arc<Presence>>,
+    (State(presence), State(deliveries)): (State<Arc<Presence>>, State<Arc<Deliveries>>),
     limits: UserLimits,
     requester: Requester,
     Matrix(request): Matrix<create_receipt::v3::Request>,
 ) -> Result<Matrix<create_receipt::v3::Response>, ApiError> {
     limits.check(EndpointClass::Other, &requester.user)?;
+    if request.receipt_type.as_str() == DELIVERY && deliveries.are_enabled() {
+        deliveries.advance(&request.room_id, &requester.user, &request.event_id).await?;
+        return Ok(Matrix(create_receipt::v3::Response::new()));
+    }
     let markers = markers(request.receipt_type, request.thread, request.event_id)?;
     receipts::set_markers(&rooms, &request.room_id, &requester.user, &markers).await?;
     presence.active(&requester.user).await.map_err(ApiError::internal)?;

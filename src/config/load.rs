@@ -15,8 +15,8 @@ use figment::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    Problems, accounts::Accounts, appservices::AppServices, database::Database, email::Email,
-    federation::Federation, inbound::Inbound, limits::Limits, log::Log, media::Media,
+    Problems, accounts::Accounts, appservices::AppServices, database::Database, delivery::Delivery,
+    email::Email, federation::Federation, inbound::Inbound, limits::Limits, log::Log, media::Media,
     password_hash::PasswordHash, presence::Presence, push::Push, rate_limits::RateLimits,
     registration::Registration, retention::Retention, rooms::Rooms, server::Server,
     server_notices::ServerNotices, sso::Sso, threepids::Threepids, to_device::ToDevice, voip::Voip,
@@ -51,6 +51,8 @@ pub struct Config {
     pub rooms: Rooms,
     /// Who sees who is online.
     pub presence: Presence,
+    /// Who sees what has come.
+    pub delivery: Delivery,
     /// Table `push`.
     pub push: Push,
     /// Table `retention`.
@@ -174,6 +176,7 @@ impl Config {
             password_hash: section(source, Some("password_hash"))?,
             rooms: section(source, None)?,
             presence: section(source, None)?,
+            delivery: section(source, None)?,
             push: section(source, Some("push"))?,
             retention: section(source, Some("retention"))?,
             to_device: section(source, Some("to_device"))?,
@@ -203,6 +206,7 @@ impl Config {
             password_hash,
             rooms,
             presence,
+            delivery,
             push,
             retention,
             to_device,
@@ -227,6 +231,7 @@ impl Config {
             .merge(Serialized::default("password_hash", password_hash))
             .merge(Serialized::defaults(rooms))
             .merge(Serialized::defaults(presence))
+            .merge(Serialized::defaults(delivery))
             .merge(Serialized::default("push", push))
             .merge(Serialized::default("retention", retention))
             .merge(Serialized::default("to_device", to_device))

@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod appservices;
 pub mod database;
+pub mod delivery;
 pub mod email;
 pub mod federation;
 pub mod inbound;

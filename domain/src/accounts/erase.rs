@@ -5,10 +5,11 @@
 use futures::FutureExt;
 use millrace_store::{
     Read, Result, Scan, Tx,
+    rows::receipt::Reach,
     tables::{
-        ACCOUNT_DATA, CONSENTS, EVENT_TXNS, FILTER_COUNTS, FILTERS, PROFILES, READ_UP_TO, RECEIPTS,
-        SSO_LINKS, SSO_SUBJECTS, THREAD_SUBSCRIPTIONS, THREEPID_BINDINGS, TRANSACTIONS, UNREAD,
-        USER_ROOMS, USER_SIGNATURES,
+        ACCOUNT_DATA, CONSENTS, DELIVERED, EVENT_TXNS, FILTER_COUNTS, FILTERS, MEMBERS, PROFILES,
+        READ_UP_TO, RECEIPTS, SSO_LINKS, SSO_SUBJECTS, THREAD_SUBSCRIPTIONS, THREEPID_BINDINGS,
+        TRANSACTIONS, UNREAD, USER_ROOMS, USER_SIGNATURES,
     },
 };
 use ruma::{RoomId, UserId};
@@ -20,7 +21,7 @@ use crate::{key_backup, threepids};
 const BATCH: usize = 1_000;
 
 /// Deletes what is the user's alone: profile, account data, filters, signatures on the keys of others,
-/// and by whom they were known elsewhere. All sessions end in the same transaction, so that no request
+/// how far their messages came, and by whom they were known elsewhere. All sessions end in the same transaction, so that no request
 /// that comes later writes more of it.
 pub(super) async fn erase_own(tx: &Tx, user: &UserId) -> Result<()> {
     let found = tx.unprotected();
@@ -40,6 +41,9 @@ pub(super) async fn erase_own(tx: &Tx, user: &UserId) -> Result<()> {
     for ((provider, subject), ()) in found.scan(&SSO_SUBJECTS, user, Scan::all()).await? {
         tx.delete(&SSO_SUBJECTS, user, (&provider, &subject));
         tx.delete(&SSO_LINKS, &provider, &subject);
+    }
+    for ((room, recipient, reach), _) in found.scan(&DELIVERED, user.as_str(), Scan::all()).await? {
+        tx.delete(&DELIVERED, user.as_str(), (&room, &recipient, reach));
     }
     tx.delete(&CONSENTS, user, ());
     for ((room, root), _) in found.scan(&THREAD_SUBSCRIPTIONS, user, Scan::all()).await? {
@@ -86,6 +90,7 @@ async fn erase_in(accounts: &Accounts, user: &UserId, room: &RoomId) -> Result<(
             for ((user, kind, thread), _) in receipts {
                 tx.delete(&RECEIPTS, room, (&user, kind, &thread));
             }
+            erase_deliveries(&tx, user, room).await?;
             tx.delete(&READ_UP_TO, room, user);
             tx.delete(&UNREAD, user, room);
             Ok(())
@@ -93,6 +98,21 @@ async fn erase_in(accounts: &Accounts, user: &UserId, room: &RoomId) -> Result<(
         .boxed()
     };
     accounts.env.store.transact(write).await
+}
+
+/// Deletes what the others of a room were told of the user's devices. In a large room that is next to
+/// nothing, and not looked for beyond so many members.
+async fn erase_deliveries(tx: &Tx, user: &UserId, room: &RoomId) -> Result<()> {
+    let found = tx.unprotected();
+    for (sender, _) in found.scan(&MEMBERS, room, Scan::all().limit(BATCH)).await? {
+        for reach in [Reach::Server, Reach::Device] {
+            let key = (room, user, reach.id());
+            if found.get(&DELIVERED, sender.as_str(), key).await?.is_some() {
+                tx.delete(&DELIVERED, sender.as_str(), key);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Deletes some of what is known of requests; whether there was any.

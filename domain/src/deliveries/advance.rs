@@ -1,6 +1,6 @@
 //! Moving forward how far messages have come. It never moves backwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use millrace_store::{
@@ -82,8 +82,8 @@ impl Deliveries {
         Ok(())
     }
 
-    /// Another server has taken these events, by number, each of which is from here. Noted for its
-    /// users in rooms where the server makes receipts itself.
+    /// Another server has taken these events of ours, by number, but for those that it refused. Noted for
+    /// its users in rooms where the server makes receipts itself.
     ///
     /// # Errors
     /// Where the store cannot be read.
@@ -91,7 +91,11 @@ impl Deliveries {
         &self,
         server: &ServerName,
         events: &[(OwnedRoomId, u64)],
+        refused: &BTreeSet<OwnedEventId>,
     ) -> Result<(), LoadError> {
+        if !self.settings.enabled {
+            return Ok(());
+        }
         let rooms = &self.rooms;
         let snapshot = rooms.env.store.snapshot();
         let ts = rooms.env.now().get().into();
@@ -101,7 +105,7 @@ impl Deliveries {
         }
         for (room, numbers) in by_room {
             let Some(head) = snapshot.get(&ROOM_HEAD, room, ()).await? else { continue };
-            if !self.settings.enabled || head.joined > self.settings.members_max {
+            if head.joined > self.settings.members_max {
                 continue;
             }
             let scan = Scan::all().limit(MEMBERS_LOOKED_AT);
@@ -114,6 +118,9 @@ impl Deliveries {
             for (event, header) in sent {
                 let pdu = &event.pdu;
                 let (Some((n, _)), None) = (header.place, &pdu.state_key) else { continue };
+                if refused.contains(&pdu.event_id) {
+                    continue;
+                }
                 let receipt = Receipt { event_id: pdu.event_id.clone(), ts, n };
                 let way = |recipient: &OwnedUserId| Way {
                     room: room.clone(),
@@ -139,8 +146,7 @@ impl Deliveries {
         let Some((number, header)) = events::find(&snapshot, room, event).await? else {
             return Ok(None);
         };
-        let (Some((n, _)), Some(head)) =
-            (header.place, snapshot.get(&ROOM_HEAD, room, ()).await?)
+        let (Some((n, _)), Some(head)) = (header.place, snapshot.get(&ROOM_HEAD, room, ()).await?)
         else {
             return Ok(None);
         };
@@ -191,12 +197,7 @@ pub(super) async fn is_news(
     Ok(true)
 }
 
-async fn move_on(
-    tx: &Tx,
-    env: &Env,
-    way: &Way,
-    receipt: &Receipt,
-) -> millrace_store::Result<bool> {
+async fn move_on(tx: &Tx, env: &Env, way: &Way, receipt: &Receipt) -> millrace_store::Result<bool> {
     let Way { room, sender, recipient, reach } = way;
     if !is_joined(tx, room, recipient).await? || !is_news(tx, way, receipt).await? {
         return Ok(false);
@@ -209,11 +210,7 @@ async fn move_on(
     Ok(true)
 }
 
-async fn is_joined(
-    read: &impl Read,
-    room: &RoomId,
-    user: &UserId,
-) -> millrace_store::Result<bool> {
+async fn is_joined(read: &impl Read, room: &RoomId, user: &UserId) -> millrace_store::Result<bool> {
     let member = read.get(&MEMBERS, room, user).await?;
     Ok(member.is_some_and(|member| member.membership == MembershipState::Join))
 }

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use ruma::{OwnedRoomId, OwnedUserId};
 use tokio::sync::Notify;
 
-pub use self::{advance::RemoteDelivery, told::Telling};
 use self::told::Told;
+pub use self::{advance::RemoteDelivery, told::Telling};
 use crate::rooms::Rooms;
 
 /// The type of a receipt that says: this has come to a device.

@@ -86,7 +86,11 @@ impl Deliveries {
         let DeliverySettings { enabled, members_max } = self.settings;
         // In a room there is at least who reads.
         let is_on = enabled && members_max > 0;
-        is_on.then(|| Telling { reader: reader.to_owned(), members_max, arrivals: Mutex::default() })
+        is_on.then(|| Telling {
+            reader: reader.to_owned(),
+            members_max,
+            arrivals: Mutex::default(),
+        })
     }
 
     /// Notes what a response tells that carries `next`, until the device shows that it has it.

@@ -17,7 +17,8 @@ use crate::{json::Object, presence::Shown};
 const RECEIPTS_MAX: usize = 5_000;
 
 /// The content of an `m.receipt` event: by event, type of receipt, and user.
-pub(super) type Content = BTreeMap<OwnedEventId, BTreeMap<&'static str, BTreeMap<OwnedUserId, Value>>>;
+pub(super) type Content =
+    BTreeMap<OwnedEventId, BTreeMap<&'static str, BTreeMap<OwnedUserId, Value>>>;
 type Receipts = Vec<((OwnedUserId, u8, String), Receipt)>;
 
 /// Receipts and typing of a room that changed, or all of them, as JSON.

@@ -7,7 +7,7 @@ use millrace_domain::{
     presence::RemotePresence,
     receipts::{self, AdvanceError, NewReceipt, RemoteReceipt, Scope},
     remote_devices::{self, DeviceUpdate, KeysUpdate},
-    rooms::server_acl,
+    rooms::{events::LoadError, server_acl},
     to_device::{self, Messages, Target, ToDeviceError},
     typing::TypingError,
 };
@@ -25,6 +25,7 @@ use ruma::{
 use serde_json::value::RawValue;
 
 use super::{AcceptError, Inbound};
+use crate::delivery_edus;
 
 /// Receipts of one room in one EDU that are looked at.
 const RECEIPTS_MAX: usize = 1000;
@@ -47,6 +48,7 @@ impl Inbound {
         edus: Vec<Raw<Edu>>,
     ) -> Result<(), AcceptError> {
         for raw in edus {
+            self.apply_deliveries(origin, &raw).await?;
             let Ok(edu) = raw.deserialize() else {
                 tracing::debug!(%origin, "an EDU of another form than specified is dropped");
                 continue;
@@ -107,6 +109,27 @@ impl Inbound {
             match receipts::receive(self.rooms(), &room, &receipts).await {
                 Ok(early) => self.late.keep(&room, early),
                 Err(AdvanceError::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::warn!(%origin, %room, %error, "receipts are dropped"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_deliveries(
+        &self,
+        origin: &ServerName,
+        edu: &Raw<Edu>,
+    ) -> Result<(), AcceptError> {
+        for (room, mut deliveries) in delivery_edus::read(edu) {
+            let snapshot = self.env().store.snapshot();
+            deliveries.retain(|delivery| delivery.user.server_name() == origin);
+            deliveries.truncate(RECEIPTS_MAX);
+            if !server_acl::admits(self.rooms(), &snapshot, &room, origin).await? {
+                continue;
+            }
+            match self.deliveries.receive(&room, &deliveries).await {
+                Ok(()) => {}
+                Err(LoadError::Store(error)) => return Err(error.into()),
                 Err(error) => tracing::warn!(%origin, %room, %error, "receipts are dropped"),
             }
         }

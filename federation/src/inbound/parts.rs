@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use millrace_domain::{Env, presence::Presence, rooms::Rooms, typing::Typing};
+use millrace_domain::{
+    Env, deliveries::Deliveries, presence::Presence, rooms::Rooms, typing::Typing,
+};
 use tokio::sync::{Notify, Semaphore};
 
 use super::{backfill::Gaps, late::LateReceipts, schedule::Schedule, serving, vain::Vain};
@@ -71,6 +73,7 @@ pub struct Inbound {
     pub(super) federation: Federation,
     pub(super) typing: Arc<Typing>,
     pub(super) presence: Arc<Presence>,
+    pub(super) deliveries: Arc<Deliveries>,
     pub(super) settings: InboundSettings,
     pub(super) schedule: Schedule,
     pub(super) late: LateReceipts,
@@ -89,12 +92,14 @@ impl Inbound {
         federation: Federation,
         typing: Arc<Typing>,
         presence: Arc<Presence>,
+        deliveries: Arc<Deliveries>,
         settings: InboundSettings,
     ) -> Self {
         Self {
             federation,
             typing,
             presence,
+            deliveries,
             settings,
             schedule: Schedule::new(),
             late: LateReceipts::default(),

@@ -20,6 +20,8 @@ use super::{
 pub(super) struct Built {
     pub batch: Batch,
     pub pdus: Vec<Box<RawValue>>,
+    /// The events among it, by number.
+    pub events: Vec<(OwnedRoomId, u64)>,
     pub edus: Vec<Raw<Edu>>,
     /// Whether it holds what may not be lost, so that its ID is stored before it is sent.
     pub durable: bool,
@@ -74,9 +76,10 @@ impl Task {
             self.reached(end, left);
             return Ok(None);
         }
-        let pdus = outbound.load(&snapshot, &due).await?;
+        let (pdus, events) = (outbound.load(&snapshot, &due).await?, numbers(&due));
         let id = outbound.federation.env.random_text(16);
-        Ok(Some(Built { batch: Batch { id, rooms, end }, pdus, edus, durable, left }))
+        let batch = Batch { id, rooms, end };
+        Ok(Some(Built { batch, pdus, events, edus, durable, left }))
     }
 
     /// A transaction that was begun before, of which it is not known whether it arrived.
@@ -99,8 +102,8 @@ impl Task {
             let range = (from.devices, end.devices);
             edus.extend(outbound.device_lists(&snapshot, server, range).await?.0);
         }
-        let pdus = outbound.load(&snapshot, &due).await?;
-        Ok(Built { batch, pdus, edus, durable: true, left: Vec::new() })
+        let (pdus, events) = (outbound.load(&snapshot, &due).await?, numbers(&due));
+        Ok(Built { batch, pdus, events, edus, durable: true, left: Vec::new() })
     }
 
     async fn walked(
@@ -188,4 +191,8 @@ impl Task {
         }
         self.show_floor();
     }
+}
+
+fn numbers(due: &[Due]) -> Vec<(OwnedRoomId, u64)> {
+    due.iter().map(|due| (due.room.clone(), due.row.event)).collect()
 }

@@ -22,6 +22,8 @@ use ruma::{
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use crate::delivery_edus::Deliveries;
+
 /// Typing, receipts and presence that wait for one server; what is beyond is dropped.
 const EPHEMERAL_MAX: usize = 1000;
 
@@ -40,6 +42,8 @@ pub(super) struct Pending {
     pub typing: BTreeMap<(OwnedRoomId, OwnedUserId), bool>,
     /// Who has read on, by room, user and thread.
     pub receipts: BTreeMap<(OwnedRoomId, OwnedUserId, String), Receipt>,
+    /// What of the server's users has come to devices here.
+    pub deliveries: Deliveries,
     /// Who is online.
     pub presence: BTreeMap<OwnedUserId, PresenceUpdate>,
     /// Users of ours who came into a room of the server's, and which of their devices it is told.
@@ -62,6 +66,7 @@ impl Pending {
 
     fn is_moving(&self) -> bool {
         let quiet = self.typing.is_empty() && self.receipts.is_empty();
+        let quiet = quiet && self.deliveries.is_empty();
         !(quiet && self.presence.is_empty() && self.introduced.is_empty())
     }
 
@@ -75,7 +80,8 @@ impl Pending {
 
     pub fn has_room_for_ephemeral(&self) -> bool {
         let shown = self.presence.len() + self.introduced.len();
-        self.typing.len() + self.receipts.len() + shown < EPHEMERAL_MAX
+        let read = self.receipts.len() + self.deliveries.len();
+        self.typing.len() + read + shown < EPHEMERAL_MAX
     }
 }
 

@@ -32,6 +32,7 @@ use super::{
     board::{Introduced, Pending},
     follow::joined_rooms,
 };
+use crate::delivery_edus;
 
 /// So many EDUs are in one transaction at most (spec: Server-Server API, Transactions).
 const EDUS_MAX: usize = 100;
@@ -272,7 +273,13 @@ pub(super) fn take_ephemeral(
     {
         edus.push(Edu::Typing(TypingContent::new(room, user, types)));
     }
-    edus.iter().map(|edu| Ok(Raw::new(edu)?)).collect()
+    let mut edus = edus.iter().map(Raw::new).collect::<Result<Vec<_>, _>>()?;
+    // Last, as that of all the least harm is done where it has no room: it is only dropped.
+    let deliveries = std::mem::take(&mut pending.deliveries);
+    if edus.len() + others < EDUS_MAX && !deliveries.is_empty() {
+        edus.push(delivery_edus::write(deliveries)?);
+    }
+    Ok(edus)
 }
 
 type Layer = BTreeMap<OwnedRoomId, ReceiptMap>;

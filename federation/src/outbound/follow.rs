@@ -15,9 +15,10 @@ use millrace_domain::{
 use millrace_store::{
     Node, PartitionId, Read, Scan, Snapshot,
     one_writer::{seq, view},
-    rows::receipt::ReceiptKind,
+    rows::receipt::{Reach, ReceiptKind},
     tables::{
-        DEVICE_LIST, DEVICE_LISTS, OUTBOX_FOLLOWED, OUTBOX_NEWS, RECEIPTS, ROOM_SERVERS, USER_ROOMS,
+        DELIVERED, DEVICE_LIST, DEVICE_LISTS, OUTBOX_FOLLOWED, OUTBOX_NEWS, RECEIPTS, ROOM_SERVERS,
+        USER_ROOMS,
     },
 };
 use ruma::{
@@ -205,6 +206,24 @@ impl Outbound {
                 });
             }
             News::Receipt { .. } => {}
+            News::Delivery { room, sender, recipient } if self.settings.receipts => {
+                let key = (room, recipient, Reach::Device.id());
+                let delivery = snapshot.get(&DELIVERED, sender.as_str(), key).await?;
+                let server = sender.server_name();
+                let stay = snapshot.get(&ROOM_SERVERS, room, server).await?;
+                let (Some(delivery), true) = (delivery, stay.is_some_and(|stay| stay.joined > 0))
+                else {
+                    return Ok(());
+                };
+                // The sender's server alone is told: MSC4089.
+                self.board.lock().tell(server, followed, |pending| {
+                    if pending.has_room_for_ephemeral() {
+                        let key = (room.clone(), recipient.clone(), sender.clone());
+                        pending.deliveries.insert(key, delivery.clone());
+                    }
+                });
+            }
+            News::Delivery { .. } => {}
             News::Joined { room, user } => {
                 self.learn_room(snapshot, room).await?;
                 // Who is in a room that we know in part is not sure yet: they are told what they need.

@@ -26,7 +26,9 @@ use std::sync::{
 };
 
 use futures::FutureExt;
-use millrace_domain::{presence::Presence, rooms::events::LoadError, typing::Typing};
+use millrace_domain::{
+    deliveries::Deliveries, presence::Presence, rooms::events::LoadError, typing::Typing,
+};
 use millrace_store::{
     Node, Tx,
     tables::{OUTBOX_FOLLOWED, OUTGOING},
@@ -61,6 +63,7 @@ pub struct Outbound {
     settings: OutboundSettings,
     typing: Arc<Typing>,
     presence: Arc<Presence>,
+    deliveries: Arc<Deliveries>,
     board: Mutex<Board>,
     /// Every server that can be reached was told of what was committed up to here, or has a task
     /// that knows of it.
@@ -86,11 +89,13 @@ impl Outbound {
         settings: OutboundSettings,
         typing: Arc<Typing>,
         presence: Arc<Presence>,
+        deliveries: Arc<Deliveries>,
     ) -> Self {
         Self {
             federation,
             typing,
             presence,
+            deliveries,
             board: Mutex::new(Board::new(settings.rooms_cached)),
             followed: AtomicU64::new(0),
             noted: AtomicU64::new(0),

@@ -13,7 +13,7 @@ pub struct OutboundSettings {
     pub presence: bool,
     /// Whether other servers are told who types.
     pub typing: bool,
-    /// Whether other servers are told what was read.
+    /// Whether other servers are told what was read, and what has come to devices.
     pub receipts: bool,
     /// Whether other servers are told the names of devices.
     pub device_names: Names,

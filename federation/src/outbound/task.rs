@@ -1,6 +1,7 @@
 //! The task of one server, while it has something to be told.
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -8,7 +9,8 @@ use std::{
 use http::StatusCode;
 use millrace_store::rows::outbox::{Outgoing, Reached};
 use ruma::{
-    OwnedRoomId, api::federation::transactions::send_transaction_message::v1 as send_transaction,
+    OwnedEventId, OwnedRoomId,
+    api::federation::transactions::send_transaction_message::v1 as send_transaction,
 };
 
 use super::{Outbound, OutboundError, backoff, batch::Built, board::Queue};
@@ -44,6 +46,14 @@ enum Next {
     Idle,
     /// The server is down.
     Down,
+}
+
+/// What a server said to a transaction that need not be sent again.
+enum Taken {
+    /// That it took its events, but for these.
+    But(BTreeSet<OwnedEventId>),
+    /// Nothing that could be understood, or that it does not take such a one.
+    Unknown,
 }
 
 /// Sends to one server what is new to it, until there is nothing more for a while or it is down.
@@ -137,8 +147,11 @@ impl Task {
             self.persist().await?;
         }
         match self.send(&built).await {
-            Ok(()) => {
+            Ok(taken) => {
                 self.answers = true;
+                if let Taken::But(refused) = taken {
+                    self.reached_server(&built, &refused).await;
+                }
                 self.acknowledged(built);
                 Ok(Next::Now)
             }
@@ -204,7 +217,16 @@ impl Task {
         self.queue.floor.store(floor, Ordering::Release);
     }
 
-    async fn send(&self, built: &Built) -> Result<(), PeerError> {
+    /// Lets the senders of events know that the server has them.
+    async fn reached_server(&self, built: &Built, refused: &BTreeSet<OwnedEventId>) {
+        let (deliveries, server) = (&self.outbound.deliveries, &self.queue.server);
+        // Nothing is sent once more for it.
+        if let Err(error) = deliveries.reached(server, &built.events, refused).await {
+            tracing::error!(%error, "senders do not hear what {server} has taken");
+        }
+    }
+
+    async fn send(&self, built: &Built) -> Result<Taken, PeerError> {
         let env = &self.outbound.federation.env;
         let id = built.batch.id.as_str().into();
         let mut request = send_transaction::Request::new(id, env.identity.name.clone(), env.now());
@@ -217,18 +239,20 @@ impl Task {
         let server = &self.queue.server;
         match self.outbound.federation.peers.ask_within(server, request, limits).await {
             Ok(answer) => {
+                let mut refused = BTreeSet::new();
                 for (event, error) in answer.pdus {
                     if let Err(error) = error {
                         tracing::debug!(%event, %server, %error, "an event was refused");
+                        refused.insert(event);
                     }
                 }
-                Ok(())
+                Ok(Taken::But(refused))
             }
             // It has it, whatever it says about it.
-            Err(PeerError::Unreadable { .. }) => Ok(()),
+            Err(PeerError::Unreadable { .. }) => Ok(Taken::Unknown),
             Err(error) if is_of_the_transaction(&error) => {
                 tracing::warn!(%error, "a transaction was refused and is dropped");
-                Ok(())
+                Ok(Taken::Unknown)
             }
             Err(error) => Err(error),
         }
