@@ -7,6 +7,7 @@ mod appservices;
 mod auth_fallback;
 mod command_line;
 mod consent;
+mod deliveries;
 mod encryption;
 mod endpoints;
 mod federation;
