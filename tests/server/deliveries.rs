@@ -202,6 +202,21 @@ async fn a_sender_hears_when_another_server_and_a_device_there_have_a_message() 
 }
 
 #[tokio::test]
+async fn a_client_of_the_old_endpoint_acknowledges_too() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.register("alice").await, server.register("bob").await);
+    let room = private_room(&alice, &[&bob]).await;
+    let mut alices = Device::asking(&alice).await;
+    let from = text(&bob.get(&format!("{V3}/events?timeout=0")).await.ok()["end"]);
+    let event = say(&alice, &room, "old").await;
+    let news = bob.get(&format!("{V3}/events?timeout=0&from={from}")).await.ok();
+    assert!(news["chunk"].to_string().contains(&event), "{news}");
+    let from = text(&news["end"]);
+    bob.get(&format!("{V3}/events?timeout=0&from={from}")).await.ok();
+    alices.hears(&format!("{event} {DEVICE} @bob:test")).await;
+}
+
+#[tokio::test]
 async fn no_receipts_are_made_in_public_and_large_rooms_and_for_who_wants_none() {
     let mut config = TestServer::config();
     config.delivery.automatic_delivery_receipts_members_max = 2;

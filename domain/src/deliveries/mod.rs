@@ -7,6 +7,8 @@
 //! there: what was delivered is not read.
 
 mod advance;
+#[cfg(test)]
+mod tests;
 mod told;
 mod worker;
 

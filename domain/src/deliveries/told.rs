@@ -45,7 +45,7 @@ impl Default for Told {
 pub struct Telling {
     reader: OwnedUserId,
     members_max: u64,
-    arrivals: Mutex<Arrivals>,
+    pub(super) arrivals: Mutex<Arrivals>,
 }
 
 impl Telling {
