@@ -43,10 +43,9 @@ use self::{
     expiry::{expire_messages, expire_to_device},
     settings::{
         account_settings, capabilities, discovery, federation_settings, identity_settings,
-        notice_settings, outbound_settings, rates, room_policy, sign_on_settings, sync_timeout_max,
-        turn,
+        notice_settings, rates, room_policy, sign_on_settings, sync_timeout_max, turn,
     },
-    workers::{ephemeral, media, pushers, run_until, search, services, take_in},
+    workers::{deliveries, ephemeral, media, outbound, pushers, search, services, take_in},
 };
 use crate::{
     captcha::Recaptcha,
@@ -253,8 +252,7 @@ impl App {
             Federation::open(rooms.clone(), transport, federation_settings(config)).await?;
         // These can ask the policy servers of rooms.
         let rooms = federation.rooms.clone();
-        let deliveries = Deliveries::new(rooms.clone(), config.delivery.settings());
-        run_until(&shutdown, Arc::clone(&deliveries), Deliveries::run);
+        let deliveries = deliveries(config, &rooms, &shutdown);
         let inbound = Arc::new(Inbound::new(
             federation.clone(),
             Arc::clone(&typing),
@@ -262,15 +260,8 @@ impl App {
             Arc::clone(&deliveries),
             config.inbound.settings(),
         ));
-        let settings = outbound_settings(config);
-        let outbound = Arc::new(Outbound::new(
-            federation.clone(),
-            settings,
-            Arc::clone(&typing),
-            Arc::clone(&presence),
-            Arc::clone(&deliveries),
-        ));
-        run_until(&shutdown, Arc::clone(&outbound), Outbound::run);
+        let parts = (Arc::clone(&typing), Arc::clone(&presence), Arc::clone(&deliveries));
+        let outbound = outbound(config, &federation, parts, &shutdown);
         take_in(&shutdown, &inbound);
         expire_messages(config, &rooms, &shutdown);
         expire_to_device(config, &env, &shutdown);

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 use millrace_appservices::{self as appservices, AppServices, SharedRegistry};
 use millrace_domain::{
     Env,
+    deliveries::Deliveries,
     ephemeral::EphemeralClock,
     presence::{Presence, PresenceSettings},
     rooms::Rooms,
     typing::Typing,
     unread::Unreads,
 };
-use millrace_federation::{Federation, inbound::Inbound};
+use millrace_federation::{Federation, Outbound, inbound::Inbound};
 use millrace_media::{
     Media,
     storage::{Bucket, Folder, Storage},
@@ -20,7 +21,7 @@ use millrace_media::{
 use millrace_pushers::Pushers;
 use millrace_search::{OpenError, Search, index::Place};
 
-use super::StartError;
+use super::{StartError, settings::outbound_settings};
 use crate::{
     config::Config,
     mail::Digests,
@@ -58,6 +59,27 @@ pub(super) fn ephemeral(
     run_until(shutdown, Arc::clone(&typing), |typing| async move { typing.run().await });
     run_until(shutdown, Arc::clone(&presence), |presence| async move { presence.run().await });
     (typing, presence)
+}
+
+/// Begins to note how far messages have come.
+pub(super) fn deliveries(config: &Config, rooms: &Rooms, shutdown: &Shutdown) -> Arc<Deliveries> {
+    let deliveries = Deliveries::new(rooms.clone(), config.delivery.settings());
+    run_until(shutdown, Arc::clone(&deliveries), Deliveries::run);
+    deliveries
+}
+
+/// Begins to tell other servers what happens here.
+pub(super) fn outbound(
+    config: &Config,
+    federation: &Federation,
+    (typing, presence, deliveries): (Arc<Typing>, Arc<Presence>, Arc<Deliveries>),
+    shutdown: &Shutdown,
+) -> Arc<Outbound> {
+    let settings = outbound_settings(config);
+    let outbound = Outbound::new(federation.clone(), settings, typing, presence, deliveries);
+    let outbound = Arc::new(outbound);
+    run_until(shutdown, Arc::clone(&outbound), Outbound::run);
+    outbound
 }
 
 /// Opens the application services, and begins to send to them.

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use millrace_store::{
-    Read, Scan, Tx,
-    rows::receipt::{Reach, Receipt},
+    Read, Scan, Snapshot, Tx,
+    rows::{
+        receipt::{Reach, Receipt},
+        room::RoomHead,
+    },
     tables::{DELIVERED, MEMBERS, ROOM_HEAD},
 };
 use ruma::{
@@ -96,9 +99,7 @@ impl Deliveries {
         if !self.settings.enabled {
             return Ok(());
         }
-        let rooms = &self.rooms;
-        let snapshot = rooms.env.store.snapshot();
-        let ts = rooms.env.now().get().into();
+        let snapshot = self.rooms.env.store.snapshot();
         let mut by_room: BTreeMap<&OwnedRoomId, Vec<u64>> = BTreeMap::new();
         for (room, number) in events {
             by_room.entry(room).or_default().push(*number);
@@ -108,23 +109,14 @@ impl Deliveries {
             if head.joined > self.settings.members_max {
                 continue;
             }
-            let scan = Scan::all().limit(MEMBERS_LOOKED_AT);
-            let members = snapshot.scan(&MEMBERS, room, scan).await?;
-            let theirs = members.into_iter().filter(|(user, member)| {
-                user.server_name() == server && member.membership == MembershipState::Join
-            });
-            let theirs: Vec<OwnedUserId> = theirs.map(|(user, _)| user).collect();
-            let sent = rooms.events.load_with_headers(&snapshot, room, &head, &numbers).await?;
-            for (event, header) in sent {
-                let pdu = &event.pdu;
-                let (Some((n, _)), None) = (header.place, &pdu.state_key) else { continue };
-                if refused.contains(&pdu.event_id) {
+            let theirs = joined_of(&snapshot, room, server).await?;
+            for (sender, receipt) in self.sent(&snapshot, (room, &head), &numbers).await? {
+                if refused.contains(&receipt.event_id) {
                     continue;
                 }
-                let receipt = Receipt { event_id: pdu.event_id.clone(), ts, n };
                 let way = |recipient: &OwnedUserId| Way {
                     room: room.clone(),
-                    sender: pdu.sender.clone(),
+                    sender: sender.clone(),
                     recipient: recipient.clone(),
                     reach: Reach::Server,
                 };
@@ -132,6 +124,23 @@ impl Deliveries {
             }
         }
         Ok(())
+    }
+
+    /// The messages among events, as they come now, each with its sender.
+    async fn sent(
+        &self,
+        snapshot: &Snapshot,
+        (room, head): (&RoomId, &RoomHead),
+        numbers: &[u64],
+    ) -> Result<Vec<(OwnedUserId, Receipt)>, LoadError> {
+        let ts = self.rooms.env.now().get().into();
+        let events = self.rooms.events.load_with_headers(snapshot, room, head, numbers).await?;
+        let messages = events.into_iter().filter_map(|(event, header)| {
+            let (pdu, (n, _)) = (&event.pdu, header.place?);
+            let receipt = Receipt { event_id: pdu.event_id.clone(), ts, n };
+            pdu.state_key.is_none().then(|| (pdu.sender.clone(), receipt))
+        });
+        Ok(messages.collect())
     }
 
     /// What it means that a message has come to a user's device.
@@ -208,6 +217,20 @@ async fn move_on(tx: &Tx, env: &Env, way: &Way, receipt: &Receipt) -> millrace_s
         outbox::announce(tx, &outbox::News::Delivery { room, sender, recipient });
     }
     Ok(true)
+}
+
+/// The users of a server who are joined to a room.
+async fn joined_of(
+    snapshot: &Snapshot,
+    room: &RoomId,
+    server: &ServerName,
+) -> millrace_store::Result<Vec<OwnedUserId>> {
+    let scan = Scan::all().limit(MEMBERS_LOOKED_AT);
+    let members = snapshot.scan(&MEMBERS, room, scan).await?;
+    let theirs = members.into_iter().filter(|(user, member)| {
+        user.server_name() == server && member.membership == MembershipState::Join
+    });
+    Ok(theirs.map(|(user, _)| user).collect())
 }
 
 async fn is_joined(read: &impl Read, room: &RoomId, user: &UserId) -> millrace_store::Result<bool> {

@@ -206,24 +206,9 @@ impl Outbound {
                 });
             }
             News::Receipt { .. } => {}
-            News::Delivery { room, sender, recipient } if self.settings.receipts => {
-                let key = (room, recipient, Reach::Device.id());
-                let delivery = snapshot.get(&DELIVERED, sender.as_str(), key).await?;
-                let server = sender.server_name();
-                let stay = snapshot.get(&ROOM_SERVERS, room, server).await?;
-                let (Some(delivery), true) = (delivery, stay.is_some_and(|stay| stay.joined > 0))
-                else {
-                    return Ok(());
-                };
-                // The sender's server alone is told: MSC4089.
-                self.board.lock().tell(server, followed, |pending| {
-                    if pending.has_room_for_ephemeral() {
-                        let key = (room.clone(), recipient.clone(), sender.clone());
-                        pending.deliveries.insert(key, delivery.clone());
-                    }
-                });
+            News::Delivery { room, sender, recipient } => {
+                self.tell_delivery(snapshot, followed, (room, sender, recipient)).await?;
             }
-            News::Delivery { .. } => {}
             News::Joined { room, user } => {
                 self.learn_room(snapshot, room).await?;
                 // Who is in a room that we know in part is not sure yet: they are told what they need.
@@ -245,6 +230,32 @@ impl Outbound {
             News::ToDevice(server) => {
                 self.board.lock().tell(server, followed, |pending| pending.to_device = true);
             }
+        }
+        Ok(())
+    }
+
+    /// Tells the server of a sender, and no other (MSC4089), that a message has come to a device here.
+    async fn tell_delivery(
+        &self,
+        snapshot: &Snapshot,
+        followed: u64,
+        (room, sender, recipient): (&OwnedRoomId, &OwnedUserId, &OwnedUserId),
+    ) -> millrace_store::Result<()> {
+        if !self.settings.receipts {
+            return Ok(());
+        }
+        let (server, key) = (sender.server_name(), (room, recipient, Reach::Device.id()));
+        let delivery = snapshot.get(&DELIVERED, sender.as_str(), key).await?;
+        let stay = snapshot.get(&ROOM_SERVERS, room, server).await?;
+        if let Some(delivery) = delivery
+            && stay.is_some_and(|stay| stay.joined > 0)
+        {
+            self.board.lock().tell(server, followed, |pending| {
+                if pending.has_room_for_ephemeral() {
+                    let key = (room.clone(), recipient.clone(), sender.clone());
+                    pending.deliveries.insert(key, delivery.clone());
+                }
+            });
         }
         Ok(())
     }
