@@ -40,7 +40,7 @@ use millrace_store::{
 use tokio::task;
 
 use self::{
-    expiry::{expire_messages, expire_to_device},
+    expiry::expire,
     settings::{
         account_settings, capabilities, discovery, federation_settings, identity_settings,
         notice_settings, rates, room_policy, sign_on_settings, sync_timeout_max, turn,
@@ -263,8 +263,7 @@ impl App {
         let parts = (Arc::clone(&typing), Arc::clone(&presence), Arc::clone(&deliveries));
         let outbound = outbound(config, &federation, parts, &shutdown);
         take_in(&shutdown, &inbound);
-        expire_messages(config, &rooms, &shutdown);
-        expire_to_device(config, &env, &shutdown);
+        expire(config, &env, &rooms, &shutdown);
         let notices = notices(config, &env, &default_room_version).await?;
         let media = media(config, &env, &federation, &shutdown).await?;
         let parts = (&rooms, (typing.clone(), presence.clone()));

@@ -14,8 +14,14 @@ use crate::{config::Config, shutdown::Shutdown};
 /// How often it is looked for messages to devices that have waited for too long, which is days.
 const TO_DEVICE_EVERY: Duration = Duration::from_hours(6);
 
-/// Begins to take off the disk what expired messages said.
-pub(super) fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdown) {
+/// Begins to take off the disk what is too old.
+pub(super) fn expire(config: &Config, env: &Env, rooms: &Rooms, shutdown: &Shutdown) {
+    expire_messages(config, rooms, shutdown);
+    expire_to_device(config, env, shutdown);
+}
+
+/// What expired messages said.
+fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdown) {
     if !config.retention.enabled {
         return;
     }
@@ -33,7 +39,7 @@ pub(super) fn expire_messages(config: &Config, rooms: &Rooms, shutdown: &Shutdow
 
 /// Begins to drop messages to devices that have waited for too long: at the start too, as not every
 /// process lives until the next time.
-pub(super) fn expire_to_device(config: &Config, env: &Env, shutdown: &Shutdown) {
+fn expire_to_device(config: &Config, env: &Env, shutdown: &Shutdown) {
     let lifetimes = config.to_device.lifetimes();
     run_until(shutdown, Arc::new(env.clone()), move |env| async move {
         loop {

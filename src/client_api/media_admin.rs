@@ -180,7 +180,7 @@ async fn quarantine_room(
     PathArguments(room): PathArguments<OwnedRoomId>,
 ) -> Result<Json<Value>, ApiError> {
     let named = media_named_in(&rooms, &room).await.map_err(ApiError::internal)?;
-    let named = named.iter().filter_map(|uri| Mxc::of_uri(uri));
+    let named: Vec<Mxc> = named.iter().filter_map(|uri| Mxc::of_uri(uri)).collect();
     let done = moderate::quarantine_all(&media, named, &admin.user).await;
     Ok(Json(json!({ "num_quarantined": done.map_err(ApiError::internal)? })))
 }

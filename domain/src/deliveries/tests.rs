@@ -40,7 +40,7 @@ async fn a_delivery_never_moves_backwards_and_a_device_is_further_than_a_server(
         assert_eq!(deliveries.advance(&room.id, bob, event).await.unwrap(), moved);
     }
     let device = (Reach::Device.id(), second);
-    assert_eq!(told_to_alice(&room).await, [device.clone()]);
+    assert_eq!(told_to_alice(&room).await, std::slice::from_ref(&device));
 
     let way = Way {
         room: room.id.clone(),
