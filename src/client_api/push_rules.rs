@@ -7,13 +7,16 @@ use millrace_domain::{
     push_rules::{self, PushRuleError},
 };
 use millrace_model::rules::push::change::{self, AddRuleError, ChangeRuleError, Placement};
-use ruma::api::{
-    client::push::{
-        PushRule, RuleKind, delete_pushrule, get_pushrule, get_pushrule_actions,
-        get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope, set_pushrule,
-        set_pushrule_actions, set_pushrule_enabled,
+use ruma::{
+    api::{
+        client::push::{
+            PushRule, RuleKind, delete_pushrule, get_pushrule, get_pushrule_actions,
+            get_pushrule_enabled, get_pushrules_all, get_pushrules_global_scope, set_pushrule,
+            set_pushrule_actions, set_pushrule_enabled,
+        },
+        error::ErrorKind,
     },
-    error::ErrorKind,
+    push::{AnyPushRuleRef, ConditionalPushRule, ConditionalPushRuleInit},
 };
 
 use super::{
@@ -65,8 +68,20 @@ async fn find(
 ) -> Result<PushRule, ApiError> {
     let rules = push_rules::ruleset(&env.store.snapshot(), &requester.user).await;
     let rules = rules.map_err(ApiError::internal)?;
-    let rule = rules.get(kind, id).map(PushRule::from);
+    let rule = rules.get(kind, id).map(shown);
     rule.ok_or_else(|| ApiError::not_found(ChangeRuleError::NotFound))
+}
+
+/// A rule as clients see it. ruma's own conversion panics at the kind of rules about threads.
+fn shown(rule: AnyPushRuleRef<'_>) -> PushRule {
+    match rule {
+        AnyPushRuleRef::PostContent(rule) => {
+            let ConditionalPushRule { actions, default, enabled, rule_id, conditions, .. } =
+                rule.clone();
+            ConditionalPushRuleInit { actions, default, enabled, rule_id, conditions }.into()
+        }
+        other => other.into(),
+    }
 }
 
 /// `GET /_matrix/client/v3/pushrules/global/{kind}/{ruleId}`

@@ -416,6 +416,8 @@ async fn who_unsubscribes_from_a_thread_hears_no_more_of_it() {
     reply(5, &root).await;
     assert_eq!(unread().await, now);
     world.bob.put(&format!("{rule}/enabled"), json!({"enabled": false})).await.ok();
+    let enabled = world.bob.get(&format!("{rule}/enabled")).await.ok();
+    assert_eq!(enabled, json!({"enabled": false}));
     let now = unread().await;
     reply(6, &root).await;
     assert_eq!(unread().await, now + 1, "the other rules decide");
