@@ -136,6 +136,7 @@ async fn signatures_on_own_keys_are_seen_by_all_and_those_on_others_by_their_mak
     join(&bob.client, &room, "one").await;
     let (hers, his) = (Keys::new("@alice:one", 10), Keys::new("@bob:two", 20));
     alice.client.post(UPLOAD, hers.upload()).await.ok();
+    alice.sync().await; // the first one tells no changes
     bob.client.post(UPLOAD, his.upload()).await.ok();
     alice.sync_until(|_, answer| lists(answer, "changed", "@bob:two")).await;
 
