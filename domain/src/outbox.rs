@@ -48,6 +48,8 @@ pub enum News {
         room: OwnedRoomId,
         /// The user.
         user: OwnedUserId,
+        /// Whether the room was known in part only: who is in it is not sure then.
+        partial: bool,
     },
     /// A server may not know of the newest changes of the devices of a user of ours.
     Missed {
@@ -61,6 +63,9 @@ pub enum News {
 /// A row of the log.
 type Key = (u8, String, String, String);
 
+/// Marks, in a row of the log, that a room was known in part.
+const PARTIAL: &str = "partial";
+
 impl News {
     fn key(&self) -> Key {
         let none = String::new;
@@ -71,7 +76,10 @@ impl News {
                 (2, room.to_string(), user.to_string(), thread.clone())
             }
             Self::ToDevice(server) => (3, server.to_string(), none(), none()),
-            Self::Joined { room, user } => (4, room.to_string(), user.to_string(), none()),
+            Self::Joined { room, user, partial } => {
+                let part = if *partial { PARTIAL.to_owned() } else { none() };
+                (4, room.to_string(), user.to_string(), part)
+            }
             Self::Missed { server, user } => (5, server.to_string(), user.to_string(), none()),
             Self::Delivery { room, sender, recipient } => {
                 (6, room.to_string(), sender.to_string(), recipient.to_string())
@@ -89,7 +97,10 @@ impl News {
                 Self::Receipt { room, user, thread: part }
             }
             3 => Self::ToDevice(what.try_into().ok()?),
-            4 => Self::Joined { room: what.try_into().ok()?, user: whom.try_into().ok()? },
+            4 => {
+                let (room, user) = (what.try_into().ok()?, whom.try_into().ok()?);
+                Self::Joined { room, user, partial: part == PARTIAL }
+            }
             5 => Self::Missed { server: what.try_into().ok()?, user: whom.try_into().ok()? },
             6 => {
                 let (room, sender) = (what.try_into().ok()?, whom.try_into().ok()?);
@@ -138,7 +149,8 @@ mod tests {
             News::Server { room: room.clone(), server: owned_server_name!("far.example") },
             News::Room(room.clone()),
             News::Receipt { room: room.clone(), user: user.clone(), thread },
-            News::Joined { room: room.clone(), user: user.clone() },
+            News::Joined { room: room.clone(), user: user.clone(), partial: false },
+            News::Joined { room: room.clone(), user: user.clone(), partial: true },
             News::Missed { server: owned_server_name!("far.example"), user: user.clone() },
             News::Delivery { room, sender: owned_user_id!("@v:far.example"), recipient: user },
             News::ToDevice(owned_server_name!("far.example")),

@@ -38,7 +38,8 @@ impl RoomTx<'_> {
             return Ok(());
         }
         if is && self.head.remote_servers > 0 {
-            introduce(self.tx, &self.rooms.env, &self.room_id, user);
+            let partial = self.head.partial.is_some();
+            introduce(self.tx, &self.rooms.env, &self.room_id, (user, partial));
         }
         let server = user.server_name();
         let n = self.head.last;
@@ -48,11 +49,12 @@ impl RoomTx<'_> {
     }
 }
 
-/// Lets the other servers of a room know of the devices of a user of ours who came into it.
-fn introduce(tx: &Tx, env: &Env, room: &RoomId, user: &UserId) {
+/// Lets the other servers of a room, which may be known in part, know of the devices of a user of ours who
+/// came into it.
+fn introduce(tx: &Tx, env: &Env, room: &RoomId, (user, partial): (&UserId, bool)) {
     if env.is_local(user) {
         let (room, user) = (room.to_owned(), user.to_owned());
-        outbox::announce(tx, &outbox::News::Joined { room, user });
+        outbox::announce(tx, &outbox::News::Joined { room, user, partial });
     }
 }
 
@@ -84,7 +86,7 @@ pub async fn note_joined<'a>(
     let mut servers: FxHashMap<&ServerName, i64> = FxHashMap::default();
     for user in joined {
         *servers.entry(user.server_name()).or_default() += 1;
-        introduce(tx, env, place.room, user);
+        introduce(tx, env, place.room, (user, head.partial.is_some()));
     }
     for counted in servers {
         count(tx, env, place, counted, head).await?;

@@ -209,13 +209,12 @@ impl Outbound {
             News::Delivery { room, sender, recipient } => {
                 self.tell_delivery(snapshot, followed, (room, sender, recipient)).await?;
             }
-            News::Joined { room, user } => {
+            News::Joined { room, user, partial } => {
                 self.learn_room(snapshot, room).await?;
-                // Who is in a room that we know in part is not sure yet: they are told what they need.
-                let devices = match partial::is_partial(snapshot, room).await? {
-                    true => Introduced::WithKeys,
-                    false => Introduced::All,
-                };
+                // Who is in a room that we know in part is not sure yet: they are told what they need. So
+                // are they of users whom its completion brings back: they were told of them before.
+                let is_partial = *partial || partial::is_partial(snapshot, room).await?;
+                let devices = if is_partial { Introduced::WithKeys } else { Introduced::All };
                 self.board
                     .lock()
                     .tell_room(room, followed, |pending| pending.introduce(user, devices));

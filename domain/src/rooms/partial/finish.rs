@@ -7,26 +7,48 @@ use millrace_store::{
         room::TimelineRow,
     },
     state_tree::StateRoot,
-    tables::{COMPLETED, COMPLETION, EVENT_HEADERS, PARTIAL_ROOMS, PARTIAL_SERVERS, TIMELINE},
+    tables::{
+        COMPLETED, COMPLETION, EVENT_HEADERS, PARTIAL_ROOMS, PARTIAL_SERVERS, ROOM_SERVERS,
+        TIMELINE,
+    },
 };
+use ruma::OwnedServerName;
 
 use crate::rooms::{AppendError, RoomTx, servers};
 
-/// Servers that one commit uncounts.
+/// Servers that one commit uncounts before the last.
 const SERVERS_PER_STEP: usize = 200;
 
 impl RoomTx<'_> {
-    /// Uncounts some of the servers that were said to be in the room: their members are known now.
-    /// False where none is left.
-    pub(super) async fn uncount_servers(&mut self) -> Result<bool, AppendError> {
-        let scan = Scan::all().limit(SERVERS_PER_STEP);
-        let told = self.tx.scan(&PARTIAL_SERVERS, &self.room_id, scan).await?;
-        for (server, ()) in &told {
+    /// Uncounts some of the servers that were said to be in the room and of which members are known: they
+    /// stay in it. False where none is left. The others are in the room by what was said until the rest of
+    /// the members is known, or they would miss what is said meanwhile.
+    pub(super) async fn uncount_known_servers(&mut self) -> Result<bool, AppendError> {
+        let read = self.tx.unprotected();
+        let told = read.scan(&PARTIAL_SERVERS, &self.room_id, Scan::all()).await?;
+        let told = told.into_iter().map(|(server, ())| server).collect::<Vec<_>>();
+        let rows = read.get_many(&ROOM_SERVERS, &self.room_id, told.iter()).await?;
+        let known = told.into_iter().zip(rows);
+        let known = known.filter(|(_, row)| row.as_ref().is_some_and(|row| row.joined > 1));
+        let some: Vec<_> = known.map(|(server, _)| server).take(SERVERS_PER_STEP).collect();
+        self.uncount(&some).await?;
+        Ok(!some.is_empty())
+    }
+
+    /// Uncounts all that are left, once all members are counted.
+    async fn uncount_servers(&mut self) -> Result<(), AppendError> {
+        let told = self.tx.scan(&PARTIAL_SERVERS, &self.room_id, Scan::all()).await?;
+        let told: Vec<_> = told.into_iter().map(|(server, ())| server).collect();
+        self.uncount(&told).await
+    }
+
+    async fn uncount(&mut self, told: &[OwnedServerName]) -> Result<(), AppendError> {
+        for server in told {
             self.tx.delete(&PARTIAL_SERVERS, &self.room_id, server);
             let place = servers::Place { room: &self.room_id, n: self.head.last };
             servers::count(self.tx, &self.rooms.env, place, (server, -1), &mut self.head).await?;
         }
-        Ok(!told.is_empty())
+        Ok(())
     }
 
     /// Makes the room what the log's end says.
@@ -39,6 +61,7 @@ impl RoomTx<'_> {
         let turned = changes.iter().filter(|change| change.old.is_some());
         let turned = turned.filter_map(|change| change.new).collect();
         self.follow(root, &changes).await?;
+        self.uncount_servers().await?;
         self.settle_newest(root).await?;
         self.tell_of_early_devices().await?;
         self.tell_missed_devices(&untold.unwrap_or_default()).await?;

@@ -387,6 +387,30 @@ async fn a_room_that_is_joined_whole_counts_no_server_that_was_only_told_of() {
 }
 
 #[tokio::test]
+async fn the_servers_of_a_room_are_told_of_all_that_is_said_while_it_is_completed() {
+    let (_, rooms, graph) = joined_twice(RoomVersionId::V11).await;
+    settle_join(&rooms, &graph).await;
+    let mut said = 0;
+    loop {
+        let progress = complete::step(&rooms, &graph.room, Pace::default()).await.unwrap();
+        assert_eq!(head(&rooms, &graph).await.remote_servers, 2, "none is missing between steps");
+        send::send(&rooms, &graph.room, &say(carol(), "hello"), None).await.unwrap();
+        said += 1;
+        if progress == Progress::Complete {
+            break;
+        }
+    }
+    let head = head(&rooms, &graph).await;
+    assert_eq!(head.outbox, said);
+    let snapshot = rooms.env.store.snapshot();
+    for server in [server_name!("test.example"), server_name!("two.example")] {
+        let row = snapshot.get(&ROOM_SERVERS, &graph.room, server).await.unwrap().unwrap();
+        assert_eq!(row.stays.len(), 1, "{server} never left");
+        assert!(row.sees(head.last));
+    }
+}
+
+#[tokio::test]
 async fn a_state_of_another_room_is_refused() {
     let (_, rooms, graph) = joined_twice(RoomVersionId::V11).await;
     let want = settle::wanted(&rooms, &graph.room).await.unwrap().unwrap();
