@@ -265,12 +265,12 @@ async fn switch(
                 Some((number, _)) => number,
                 None => room.next_number(),
             };
-            // First the others of ours, whose invitations show what is staged.
-            room.follow(staged.root, &staged.ours).await?;
             if let Some(omitted) = &target.omitted {
                 room.begin_partial();
                 settle::told_by(&tx, &target.room, &omitted.told_by).await?;
             }
+            // First the others of ours, whose invitations show what is staged.
+            room.follow(staged.root, &staged.ours).await?;
             room.put_join(number, join.clone(), staged.root).await?;
             let from = match (&target.omitted, missing.is_empty()) {
                 // Of an earlier stay we know all that is before it.

@@ -6,10 +6,8 @@ use millrace_store::{
     tables::{ROOM_SERVERS, SERVER_ROOMS},
 };
 use ruma::{
-    OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, ServerName, UserId,
-    events::room::member::MembershipState,
+    OwnedRoomId, OwnedServerName, RoomId, ServerName, UserId, events::room::member::MembershipState,
 };
-use rustc_hash::FxHashMap;
 
 use super::{AppendError, RoomTx};
 use crate::{Env, outbox};
@@ -69,29 +67,6 @@ pub struct Place<'a> {
     pub room: &'a RoomId,
     /// `n` of the event in its timeline.
     pub n: i64,
-}
-
-/// Notes that many memberships changed at once, as when a room of other servers is taken over:
-/// `joined` are users who are joined now and were not before. Changes `head`, which the caller writes.
-///
-/// # Errors
-/// Where the store cannot be read.
-pub async fn note_joined<'a>(
-    tx: &Tx,
-    env: &Env,
-    place: Place<'_>,
-    joined: impl IntoIterator<Item = &'a OwnedUserId>,
-    head: &mut RoomHead,
-) -> millrace_store::Result<()> {
-    let mut servers: FxHashMap<&ServerName, i64> = FxHashMap::default();
-    for user in joined {
-        *servers.entry(user.server_name()).or_default() += 1;
-        introduce(tx, env, place.room, (user, head.partial.is_some()));
-    }
-    for counted in servers {
-        count(tx, env, place, counted, head).await?;
-    }
-    Ok(())
 }
 
 pub(super) async fn count(

@@ -83,12 +83,6 @@ impl IdentityServers {
         Self { env, transport, settings: Arc::new(settings) }
     }
 
-    /// Whether text messages can be sent.
-    #[must_use]
-    pub fn sends_messages(&self) -> bool {
-        self.settings.phones.is_some()
-    }
-
     /// The identity server of this name, if it is trusted. Old clients put `https://` before it.
     ///
     /// # Errors

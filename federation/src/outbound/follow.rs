@@ -8,9 +8,7 @@ use std::{
 
 use millrace_domain::{
     outbox::{self, News},
-    presence,
-    rooms::partial,
-    typing,
+    presence, typing,
 };
 use millrace_store::{
     Node, PartitionId, Read, Scan, Snapshot,
@@ -213,8 +211,7 @@ impl Outbound {
                 self.learn_room(snapshot, room).await?;
                 // Who is in a room that we know in part is not sure yet: they are told what they need. So
                 // are they of users whom its completion brings back: they were told of them before.
-                let is_partial = *partial || partial::is_partial(snapshot, room).await?;
-                let devices = if is_partial { Introduced::WithKeys } else { Introduced::All };
+                let devices = if *partial { Introduced::WithKeys } else { Introduced::All };
                 self.board
                     .lock()
                     .tell_room(room, followed, |pending| pending.introduce(user, devices));
