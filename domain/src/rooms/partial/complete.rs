@@ -57,7 +57,7 @@ pub async fn step(rooms: &Rooms, room_id: &RoomId, pace: Pace) -> Result<Progres
                     if !grew {
                         room.find_untold(&mut completion).await?;
                     }
-                    if grew || room.uncount_known_servers().await? {
+                    if grew || room.uncount_servers(&completion).await? {
                         Progress::GoesOn
                     } else {
                         room.complete(completion).await?;

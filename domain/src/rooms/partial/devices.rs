@@ -45,11 +45,7 @@ impl RoomTx<'_> {
         let read = self.tx.unprotected();
         let rows = read.scan(&ROOM_SERVERS, &self.room_id, Scan::all()).await?;
         let counted = rows.into_iter().filter(|(_, row)| row.joined > 0).map(|(server, _)| server);
-        let complete = completion.root.unwrap_or(self.head.root);
-        let changes = self.rooms.states.diff(self.tx, &self.room_id, self.flat, complete).await?;
-        let members = changes.iter().filter(|change| change.key.event_type == "m.room.member");
-        let members = members.filter_map(|change| UserId::parse(&*change.key.state_key).ok());
-        let members = members.map(|user| user.server_name().to_owned());
+        let members = self.servers_to_count(completion).await?;
         let moved = completion.moved.iter().cloned();
         let servers: BTreeSet<OwnedServerName> = moved.chain(counted).chain(members).collect();
         let told = read.get_many(&PARTIAL_SERVERS, &self.room_id, servers.iter()).await?;
@@ -58,6 +54,18 @@ impl RoomTx<'_> {
         let untold = untold.map(|(server, _)| server).filter(|server| server != ours);
         completion.untold = Some(untold.collect());
         Ok(())
+    }
+
+    /// The servers of members whom the complete state has otherwise than the current one.
+    pub(super) async fn servers_to_count(
+        &self,
+        completion: &Completion,
+    ) -> Result<BTreeSet<OwnedServerName>, AppendError> {
+        let complete = completion.root.unwrap_or(self.head.root);
+        let changes = self.rooms.states.diff(self.tx, &self.room_id, self.flat, complete).await?;
+        let members = changes.iter().filter(|change| change.key.event_type == "m.room.member");
+        let members = members.filter_map(|change| UserId::parse(&*change.key.state_key).ok());
+        Ok(members.map(|user| user.server_name().to_owned()).collect())
     }
 
     /// Lets servers know of devices of our users that changed while we did not know that they are in

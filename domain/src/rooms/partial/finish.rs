@@ -3,6 +3,7 @@
 use millrace_store::{
     Node, Read, Scan,
     rows::{
+        outbox::ServerInRoom,
         partial::{Completed, Completion},
         room::TimelineRow,
     },
@@ -20,23 +21,28 @@ use crate::rooms::{AppendError, RoomTx, servers};
 const SERVERS_PER_STEP: usize = 200;
 
 impl RoomTx<'_> {
-    /// Uncounts some of the servers that were said to be in the room and of which members are known: they
-    /// stay in it. False where none is left. The others are in the room by what was said until the rest of
-    /// the members is known, or they would miss what is said meanwhile.
-    pub(super) async fn uncount_known_servers(&mut self) -> Result<bool, AppendError> {
+    /// Uncounts some of the servers that were said to be in the room, but for those whose members come
+    /// with the last commit alone: they would miss what is said until then. False where none is left.
+    pub(super) async fn uncount_servers(
+        &mut self,
+        completion: &Completion,
+    ) -> Result<bool, AppendError> {
+        let coming = self.servers_to_count(completion).await?;
         let read = self.tx.unprotected();
         let told = read.scan(&PARTIAL_SERVERS, &self.room_id, Scan::all()).await?;
-        let told = told.into_iter().map(|(server, ())| server).collect::<Vec<_>>();
+        let told: Vec<_> = told.into_iter().map(|(server, ())| server).collect();
         let rows = read.get_many(&ROOM_SERVERS, &self.room_id, told.iter()).await?;
-        let known = told.into_iter().zip(rows);
-        let known = known.filter(|(_, row)| row.as_ref().is_some_and(|row| row.joined > 1));
-        let some: Vec<_> = known.map(|(server, _)| server).take(SERVERS_PER_STEP).collect();
+        let is_counted =
+            |row: &Option<ServerInRoom>| row.as_ref().is_some_and(|row| row.joined > 1);
+        let settled = told.into_iter().zip(rows);
+        let settled = settled.filter(|(server, row)| is_counted(row) || !coming.contains(server));
+        let some: Vec<_> = settled.map(|(server, _)| server).take(SERVERS_PER_STEP).collect();
         self.uncount(&some).await?;
         Ok(!some.is_empty())
     }
 
-    /// Uncounts all that are left, once all members are counted.
-    async fn uncount_servers(&mut self) -> Result<(), AppendError> {
+    /// Uncounts those that are left, no more than members came, once these are counted.
+    async fn uncount_rest(&mut self) -> Result<(), AppendError> {
         let told = self.tx.scan(&PARTIAL_SERVERS, &self.room_id, Scan::all()).await?;
         let told: Vec<_> = told.into_iter().map(|(server, ())| server).collect();
         self.uncount(&told).await
@@ -61,7 +67,7 @@ impl RoomTx<'_> {
         let turned = changes.iter().filter(|change| change.old.is_some());
         let turned = turned.filter_map(|change| change.new).collect();
         self.follow(root, &changes).await?;
-        self.uncount_servers().await?;
+        self.uncount_rest().await?;
         self.settle_newest(root).await?;
         self.tell_of_early_devices().await?;
         self.tell_missed_devices(&untold.unwrap_or_default()).await?;
