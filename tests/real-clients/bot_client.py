@@ -102,7 +102,10 @@ class Bot:
             print(f"the bot failed at {event.type}: {error!r}", file=sys.stderr)
 
     async def decrypted(self, event):
-        await self.crypto.wait_for_session(event.room_id, event.content.session_id, timeout=20)
+        where, session = event.room_id, event.content.session_id
+        # mautrix waits for the session to come even where it is there.
+        if not await self.crypto.crypto_store.has_group_session(where, session):
+            await self.crypto.wait_for_session(where, session, timeout=20)
         return await self.crypto.decrypt_megolm_event(event)
 
     async def sealed(self, room, kind, content):

@@ -107,7 +107,7 @@ def run_bot(count, binary, folder, python):
     tokens = [secrets.token_hex(32), secrets.token_hex(32)]
     registration = BOT.format(port=port, as_token=tokens[0], hs_token=tokens[1])
     (services / "echo.yaml").write_text(registration, encoding="utf-8")
-    server = Server(binary, folder, 'appservice_dir = "{folder}/appservices"\n')
+    server, failed = Server(binary, folder, 'appservice_dir = "{folder}/appservices"\n'), count.failed
     try:
         held = server.start()
         count.add(held, "ok millrace starts with a bot" if held else "FAILED millrace starts with a bot")
@@ -115,7 +115,7 @@ def run_bot(count, binary, folder, python):
             script = [python, str(HERE / "bot_client.py"), server.base_url, str(port), *tokens]
             run_script(count, script, "bot")
     finally:
-        server.end(count.failed)
+        server.end(count.failed > failed)
 
 
 def default_binary():

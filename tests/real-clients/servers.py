@@ -72,5 +72,6 @@ class Server:
         """Ends it, and shows the end of its log where something failed."""
         self.kill()
         if failed and self.log.exists():
-            print("The end of millrace's log:")
-            print(*self.log.read_text(errors="replace").splitlines()[-40:], sep="\n")
+            lines = self.log.read_text(errors="replace").splitlines()
+            lines = [line for line in lines if " ruma_state_res::" not in line]
+            print("The end of millrace's log:", *lines[-40:], sep="\n")
