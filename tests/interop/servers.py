@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import secrets
 import select
 import signal
@@ -17,9 +18,20 @@ START_S = 60
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on.
+
+    One below those that the system gives to outgoing connections: such a connection could else take
+    it before a server that is started again listens on it.
+    """
+    first_given = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10000, first_given)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Relay:

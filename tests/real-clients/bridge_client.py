@@ -325,8 +325,8 @@ def run(count, binary, folder, python):
             if count.failed == failed:
                 count.add(False, f"FAILED bridge: {type(error).__name__}: {error}")
         if count.failed > failed:
-            for log in ["bridge.log", "irc.log"]:
-                print(f"The end of {log}:", *telling(folder / log)[-30:], sep="\n")
+            for log in filter(pathlib.Path.exists, [folder / "bridge.log", folder / "irc.log"]):
+                print(f"The end of {log.name}:", *telling(log)[-30:], sep="\n")
     finally:
         bridge.kill()
         if irc:

@@ -1,5 +1,7 @@
 """A millrace of a test's own."""
 
+import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -22,10 +24,20 @@ log = "info"
 
 
 def free_port():
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody listens on.
+
+    One below those that the system gives to outgoing connections: such a connection could else take
+    it before a server that is started again listens on it.
+    """
+    first_given = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(10000, first_given)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Server:
