@@ -163,6 +163,15 @@ class User:
         if isinstance(answer, nio.ErrorResponse):
             raise AssertionError(answer.message)
 
+    async def command(self, room, text, answer):
+        """Tells the bridge something, and waits until it says that it is done.
+
+        It keeps what it is told in one piece: of two commands at once the older piece could be the
+        one that lasts, and after its restart it would not know the newer.
+        """
+        await self.say(room, text)
+        await self.until_said(answer)
+
     async def room_named(self, name):
         """The room that has this name, once she is in it."""
         async def named():
@@ -225,16 +234,12 @@ async def open_channel(alice, irc_port):
     answer = await alice.client.room_create(is_direct=True, invite=[BOT])
     control = answer.room_id
     await alice.until_said("Howdy")
-    for command in ["addnetwork test", f"addserver test 127.0.0.1 {irc_port}", "open test"]:
-        await alice.say(control, command)
+    await alice.command(control, "addnetwork test", "Network added")
+    await alice.command(control, f"addserver test 127.0.0.1 {irc_port}", "Server added")
+    await alice.say(control, "open test")
     network = await alice.room_named("test")
-    await alice.say(network, "nick alice")
-    # It keeps what it knows of the network in one piece: were it to connect while it still writes
-    # down the nick, the older piece could be the one that lasts, and after its restart it would
-    # not connect again.
-    await alice.until_said("Nickname set to alice")
-    await alice.say(network, "connect")
-    await alice.until_said("Welcome to __main__")  # so the IRC server greets
+    await alice.command(network, "nick alice", "Nickname set to alice")
+    await alice.command(network, "connect", "Welcome to __main__")  # so the IRC server greets
     await alice.say(network, "join #room")
     return await alice.room_named("#room")
 

@@ -112,7 +112,8 @@ pub struct PageRequest<'a> {
 pub struct Page {
     /// Where it began.
     pub start: PageToken,
-    /// Where to go on; none where the timeline ends.
+    /// Where to go on; none where the timeline ends. What the filter leaves out belongs to the
+    /// timeline, so only the page after the last admitted event ends where that lies beyond it.
     pub end: Option<PageToken>,
     /// The events, in the direction asked for.
     pub events: Vec<Seen>,
@@ -145,9 +146,10 @@ pub async fn page(view: &RoomView<'_>, request: &PageRequest<'_>) -> Result<Page
         Direction::Forward => walked.rows.last(),
         Direction::Backward => walked.rows.first(),
     };
+    let end = walked.next.or_else(|| walked.before_what_is_left_out(request.direction));
     Ok(Page {
         start: PageToken::before(request.from.unwrap_or(start)),
-        end: walked.next.map(PageToken::before),
+        end: end.map(PageToken::before),
         newest: newest.map(|row| row.after),
         events: walked.events,
         gap: walked.gap,
@@ -182,8 +184,26 @@ pub(super) struct Walked {
     pub rows: Vec<TimelineRow>,
     /// The point at which there is more.
     pub next: Option<TimelineIndex>,
+    /// Whether the last events that the viewer may see were left out by the filter.
+    left_out: bool,
     /// The gap at which it ended.
     pub gap: Option<Gap>,
+}
+
+impl Walked {
+    /// The point past the last event taken, where others follow that the filter leaves out.
+    fn before_what_is_left_out(&self, direction: Direction) -> Option<TimelineIndex> {
+        let last = self.events.last().filter(|_| self.left_out)?;
+        Some(past(direction, last.index()))
+    }
+}
+
+/// The point past an event in a direction.
+fn past(direction: Direction, index: TimelineIndex) -> TimelineIndex {
+    match direction {
+        Direction::Forward => PageToken::after(index).index,
+        Direction::Backward => index,
+    }
 }
 
 impl Walk {
@@ -236,12 +256,14 @@ impl Walk {
             let Some(((n, k), _)) = rows.last() else { return Ok(()) };
             let last = TimelineIndex { n: *n, k: *k };
             for seen in view.look_at_rows(&rows).await? {
-                if !filter.admits_in_room(&seen.event.pdu) {
+                walked.left_out = !filter.admits_in_room(&seen.event.pdu);
+                if walked.left_out {
                     continue;
                 }
                 if walked.events.len() == self.limit {
                     // One more than wanted: there is more after the last one taken.
-                    walked.next = walked.events.last().map(|taken| self.past(taken.index()));
+                    let taken = walked.events.last();
+                    walked.next = taken.map(|taken| past(self.direction, taken.index()));
                     return Ok(());
                 }
                 let row = rows.iter().find(|(_, row)| row.event == seen.event.number);
@@ -249,7 +271,7 @@ impl Walk {
                 walked.events.push(seen);
             }
             match self.direction {
-                Direction::Forward => self.low = self.past(last),
+                Direction::Forward => self.low = past(self.direction, last),
                 Direction::Backward => self.high = last,
             }
             if rows.len() < batch {
@@ -263,14 +285,6 @@ impl Walk {
         };
         walked.next = (self.low < self.high).then_some(next);
         Ok(())
-    }
-
-    /// The point past an event in this direction.
-    fn past(&self, index: TimelineIndex) -> TimelineIndex {
-        match self.direction {
-            Direction::Forward => PageToken::after(index).index,
-            Direction::Backward => index,
-        }
     }
 
     async fn rows(
@@ -384,5 +398,32 @@ mod tests {
         let request = PageRequest { from: None, to: None, direction, limit, filter, gaps };
         let page = page(&view, &request).await.unwrap();
         assert_eq!(page.events[0].event.pdu.event_id, join);
+    }
+
+    #[tokio::test]
+    async fn a_page_before_which_there_is_only_what_the_filter_leaves_out_is_not_the_last() {
+        let room = TestRoom::with_visibility("shared").await;
+        let viewer = viewer("alice");
+        let said = room.say("alice", "the only message").await;
+        let snapshot = room.rooms.env.store.snapshot();
+        let view = open(&room.rooms, &snapshot, &room.id, &viewer).await.unwrap();
+        let only = |kind: &str| {
+            let filter = serde_json::json!({ "types": [kind] });
+            EventFilter::room(&serde_json::from_value(filter).unwrap())
+        };
+        let read = async |filter: &EventFilter, from| {
+            let (direction, limit, gaps) = (Direction::Backward, 10, Gaps::Pass);
+            let request = PageRequest { from, to: None, direction, limit, filter, gaps };
+            page(&view, &request).await.unwrap()
+        };
+        let messages = only("m.room.message");
+        let first = read(&messages, None).await;
+        assert_eq!(first.events.len(), 1);
+        assert_eq!(first.events[0].event.pdu.event_id, said);
+        let end = first.end.expect("the room begins before the message").index;
+        assert_eq!(end, first.events[0].index());
+        let last = read(&messages, Some(end)).await;
+        assert!(last.events.is_empty() && last.end.is_none());
+        assert!(read(&only("m.room.create"), None).await.end.is_none(), "it begins the timeline");
     }
 }
