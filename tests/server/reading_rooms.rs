@@ -120,6 +120,9 @@ async fn a_filter_is_searched_until_the_page_is_full() {
     let end = text(&page["end"]);
     let page = room.get(&format!("messages?dir=b&from={end}&filter={filter}")).await;
     assert_eq!(page["chunk"][0]["type"], "m.room.member", "bob's joining");
+    let end = text(&page["end"]);
+    let page = room.get(&format!("messages?dir=b&from={end}&filter={filter}")).await;
+    assert!(ids(&page["chunk"]).is_empty(), "only what others did comes before");
     assert_eq!(page.get("end"), None);
 }
 
