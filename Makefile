@@ -4,7 +4,8 @@
 # As tests have them, with the same features of libraries: nothing is compiled twice.
 PROGRAMS := cargo build --workspace --bins --tests --locked
 DATA ?= ./data
-PORT ?= 8008
+# Where the server listens: 8008, or what its configuration says.
+PORT ?=
 
 .PHONY: help run test lint fuzz complement interop bench
 

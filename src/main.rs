@@ -147,7 +147,7 @@ fn run(Cli { config: file, command }: Cli) -> Result<(), Failure> {
         Command::RegisterUser { username, password, admin } => {
             let config = config::load(Some(&file))?.config;
             let username = username.map_or_else(|| register_user::ask("Username: "), Ok)?;
-            let password = password.map_or_else(|| rpassword::prompt_password("Password: "), Ok)?;
+            let password = password.map_or_else(register_user::ask_new_password, Ok)?;
             let admin = if admin { Admin::Yes } else { Admin::No };
             let user = NewUser { username, password, admin };
             println!("created {}", Runtime::new()?.block_on(register_user::run(&config, &user))?);

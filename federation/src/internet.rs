@@ -24,7 +24,7 @@ pub struct Service {
 
 /// Looks up names and connects.
 pub trait Internet: Send + Sync + 'static {
-    /// The addresses of a host.
+    /// The addresses of a host; none where there are none.
     fn addresses<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 
     /// The SRV records of a name; none where there are none.
@@ -66,7 +66,11 @@ impl Internet for SystemInternet {
             };
             // With a dot at its end it is not looked for in the system's own domain.
             let host = if host.contains('.') { format!("{host}.") } else { host.to_owned() };
-            Ok(dns.lookup_ip(host).await?.iter().collect())
+            match dns.lookup_ip(host).await {
+                Ok(found) => Ok(found.iter().collect()),
+                Err(error) if is_absence(&error) => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            }
         }
         .boxed()
     }

@@ -55,6 +55,11 @@ pub enum DownloadError {
     /// There is no such medium, or it is not for this door.
     #[error("there is no medium {0}")]
     Unknown(Mxc),
+    /// It is here for users only, if it is here at all: who has no account is not told which.
+    #[error(
+        "{0} is only given to users of this server: ask /_matrix/client/v1/media with an access token"
+    )]
+    ClosedDoor(Mxc),
     /// Its ID was created, and nothing has been uploaded in the time that the client waits.
     #[error("the medium has not been uploaded yet")]
     NotYetUploaded,
@@ -119,9 +124,13 @@ pub async fn find(media: &Media, mxc: &Mxc, asking: Asking) -> Result<Found, Dow
             return Err(DownloadError::NotYetUploaded);
         }
     }
-    let Look::Found(found) = look else { return Err(DownloadError::Unknown(mxc.clone())) };
+    let unknown = || match asking.door {
+        Door::Legacy if media.settings.freeze => DownloadError::ClosedDoor(mxc.clone()),
+        _ => DownloadError::Unknown(mxc.clone()),
+    };
+    let Look::Found(found) = look else { return Err(unknown()) };
     if !is_shown(media, &found.medium, asking.door) {
-        return Err(DownloadError::Unknown(mxc.clone()));
+        return Err(unknown());
     }
     let today = media.today();
     if found.medium.accessed_day < today {

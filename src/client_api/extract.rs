@@ -227,6 +227,10 @@ async fn json_object(
         Err(error) if error.is::<LengthLimitError>() => return Err(too_large()),
         Err(_) => return Err(ApiError::not_json("The body of the request ended early")),
     };
+    if body.trim_ascii() == b"null" {
+        // So say clients that have nothing to say, such as nheko when it logs out.
+        return Ok(Bytes::new());
+    }
     match json::check(&body, limits.json_depth_max) {
         Ok(()) => Ok(body),
         Err(JsonFault::TooDeep) => {

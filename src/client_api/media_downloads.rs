@@ -97,7 +97,7 @@ pub(super) fn legacy(allow_remote: bool, wait: std::time::Duration) -> Asking {
 impl From<DownloadError> for ApiError {
     fn from(error: DownloadError) -> Self {
         match error {
-            DownloadError::Unknown(_) => Self::not_found(error),
+            DownloadError::Unknown(_) | DownloadError::ClosedDoor(_) => Self::not_found(error),
             DownloadError::NotYetUploaded => {
                 Self::new(StatusCode::GATEWAY_TIMEOUT, ErrorKind::NotYetUploaded, error)
             }

@@ -202,12 +202,20 @@ async fn what_is_no_json_is_not_json() {
 
 #[tokio::test]
 async fn json_of_another_form_is_bad_json() {
-    for body in ["[]", "null", "17", "\"x\"", "{\"name\":{}}", "{\"invite\":[\"nobody\"]}"] {
+    for body in ["[]", "17", "\"x\"", "{\"name\":{}}", "{\"invite\":[\"nobody\"]}"] {
         assert_eq!(
             refusal(&echo().await, create(body)).await,
             expected(400, "M_BAD_JSON"),
             "{body}"
         );
+    }
+}
+
+#[tokio::test]
+async fn null_is_no_body() {
+    for body in ["null", " null\n", ""] {
+        let response = echo().await.oneshot(create(body)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{body}");
     }
 }
 

@@ -95,6 +95,20 @@ pub fn ask(question: &str) -> io::Result<String> {
     Ok(line.trim().to_owned())
 }
 
+/// Asks the person at the terminal for a password, unseen, until they enter the same one twice.
+///
+/// # Errors
+/// If there is no terminal to read from.
+pub fn ask_new_password() -> io::Result<String> {
+    loop {
+        let password = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Password again: ")? == password {
+            return Ok(password);
+        }
+        writeln!(io::stdout(), "These are not the same.")?;
+    }
+}
+
 /// The proof that the caller knows the secret: HMAC-SHA1 over the fields, in hexadecimal.
 fn proof(secret: &str, nonce: &str, user: &NewUser) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("any length is a key");

@@ -86,8 +86,12 @@ pub(super) async fn put(
         if room_news.changes.is_empty() && !joined.is_wanted(news, &room_news) {
             continue;
         }
+        if partial::is_hidden(step, &joined.view) {
+            // All of its members are told of with the room, once.
+            continue;
+        }
         told.shifts.extend(joined.shift(&room_news));
-        if step.request.filter.rooms.admits(room) && !partial::is_hidden(step, &joined.view) {
+        if step.request.filter.rooms.admits(room) {
             let mut object = join.object(room.as_str());
             joined.put(news, &room_news, (&mut object, &mut told.members)).await?;
             object.end_unless_empty();

@@ -7,11 +7,7 @@ use millrace_domain::rooms::{
     import::{self, ImportError, Omitted},
     join,
     membership::{Guest, MembershipError},
-    partial::{
-        self,
-        waiting::{self, WaitError},
-    },
-    profile,
+    partial, profile,
     receive::{self, ReceiveError, Received},
     residence,
 };
@@ -35,9 +31,6 @@ use crate::{Federation, transport::ExchangeLimits};
 /// Bounds on the answer to a join, which holds the whole state of a room.
 const SEND_JOIN_LIMITS: ExchangeLimits =
     ExchangeLimits { timeout: Duration::from_secs(300), answer_bytes_max: 512 << 20 };
-
-/// The answer to a join waits so long for the members of a room that it came without.
-const GLANCE: Duration = Duration::from_millis(10);
 
 /// Servers that a room can be said to have.
 const SERVERS_MAX: usize = 100_000;
@@ -180,7 +173,8 @@ impl Attempt<'_> {
                 let answer = self.with_stored(&join, answer).await?;
                 let admission = admission::admission(&self.request.room, &version, join, answer);
                 import::import(&self.federation.rooms, admission.map_err(unusable)?).await?;
-                self.wait_a_moment().await
+                self.federation.partial_room.notify_one();
+                Ok(())
             }
             Residence::Resident => self.hear_of(answer.join.unwrap_or(join)).await,
         }
@@ -198,15 +192,6 @@ impl Attempt<'_> {
             answer.auth_chain.extend(stored);
         }
         Ok(answer)
-    }
-
-    /// What is missing of a small room is here in no time, and then nobody sees the room without it.
-    async fn wait_a_moment(&self) -> Result<(), JoinError> {
-        self.federation.partial_room.notify_one();
-        match waiting::completed(&self.federation.rooms, &self.request.room, GLANCE).await {
-            Ok(()) | Err(WaitError::StillPartial(_)) => Ok(()),
-            Err(WaitError::Store(error)) => Err(error.into()),
-        }
     }
 
     /// Our join event, made of the server's template.

@@ -226,6 +226,25 @@ async fn nobody_is_let_in_or_told_states_by_a_server_that_does_not_know_the_memb
 }
 
 #[tokio::test]
+async fn whose_devices_are_new_is_told_with_the_room_and_once() {
+    let World { gate, two, room, .. } = world(Gate::Shut).await;
+    let dave = two.register("dave").await;
+    let before = sync(&dave, "{}", None).await;
+    dave.post(&format!("/_matrix/client/v3/join/{room}?via=one"), json!({})).await.ok();
+    assert!(is_partial(&two, &room).await);
+    let hidden = sync(&dave, "{}", before["next_batch"].as_str()).await;
+    assert!(hidden["rooms"]["join"][&room].is_null() && hidden["device_lists"].is_null());
+    gate.send_replace(Gate::Open);
+    timeout(Duration::from_secs(20), all_members(&dave, &room)).await.unwrap().ok();
+    let shown = sync(&dave, "{}", hidden["next_batch"].as_str()).await;
+    assert!(shown["rooms"]["join"][&room].is_object());
+    let everybody = json!(["@alice:one", "@bob:one", "@carol:two", "@dave:two"]);
+    assert_eq!(shown["device_lists"]["changed"], everybody);
+    let later = sync(&dave, "{}", shown["next_batch"].as_str()).await;
+    assert!(later["device_lists"].is_null());
+}
+
+#[tokio::test]
 async fn who_leaves_a_partial_room_can_join_it_again() {
     let World { gate, two, carol, room, .. } = world(Gate::Shut).await;
     carol.post(&format!("/_matrix/client/v3/rooms/{room}/leave"), json!({})).await.ok();
