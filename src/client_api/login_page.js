@@ -11,6 +11,7 @@ form.addEventListener("submit", async (event) => {
     for (const name of ["device_id", "initial_device_display_name"]) {
         if (query.has(name)) body[name] = query.get(name);
     }
+    if (query.get("refresh_token") === "true") body.refresh_token = true;
     const failure = document.getElementById("failure");
     try {
         const answer = await fetch("/_matrix/client/v3/login", {

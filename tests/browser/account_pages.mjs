@@ -25,7 +25,8 @@ export async function logsInOnPage({ server, person }) {
     await step("somebody logs in on the page, after a wrong password, as the device that the app names", async () => {
         await server.account("bob", "pässword & more");
         const { page, calls } = await inApp(person, "matrixLogin", "onLogin");
-        const query = new URLSearchParams({ device_id: "PHONE", initial_device_display_name: "Bob's <b>phone</b>" });
+        const query = new URLSearchParams({ device_id: "PHONE", initial_device_display_name: "Bob's <b>phone</b>",
+            refresh_token: "true" });
         await page.goto(`${server.base}/_matrix/static/client/login/?${query}`);
         await expectStyled(page);
         await fill(page, "bob", "wrong");
@@ -35,6 +36,7 @@ export async function logsInOnPage({ server, person }) {
         await expectText(page, "You are logged in.");
         const [[response]] = calls;
         expectSame([response.user_id, response.device_id], ["@bob:localhost", "PHONE"]);
+        expectSame(typeof response.refresh_token, "string");
         await server.ok("GET", `${V3}/account/whoami`, undefined, response.access_token);
         const device = await server.ok("GET", `${V3}/devices/PHONE`, undefined, response.access_token);
         expectSame(device.display_name, "Bob's <b>phone</b>");
