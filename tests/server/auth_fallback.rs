@@ -140,9 +140,16 @@ async fn a_password_is_asked_for_on_a_page() {
     let mut body = json!({ "devices": [alice.device()] });
     let asked = alice.post(&path, body.clone()).await;
     let session = asked.body["session"].as_str().unwrap();
-    let form = |password: &str| format!("session={session}&user=alice&password={password}");
-    assert_eq!(submit(&alice, "m.login.password", form("wrong")).await.status, 401);
-    assert_eq!(submit(&alice, "m.login.password", form("password")).await.status, 200);
+    let form =
+        |user: &str, password: &str| format!("session={session}&user={user}&password={password}");
+    server.register("bob").await;
+    for (user, password) in [("alice", "wrong"), ("alise", "password"), ("bob", "password")] {
+        let again = submit(&alice, "m.login.password", form(user, password)).await;
+        assert_eq!(again.status, 401, "{user}: {}", again.text);
+        assert!(again.text.contains("Wrong username or password"), "{}", again.text);
+        assert!(again.text.contains("<form method=\"post\">"), "{}", again.text);
+    }
+    assert_eq!(submit(&alice, "m.login.password", form("alice", "password")).await.status, 200);
     body["auth"] = json!({ "session": session });
     alice.post(&path, body).await.ok();
 }

@@ -40,6 +40,8 @@ const DIALOGUES_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero")
 const SESSION_LEN: usize = 24;
 /// [`Challenge::operation`] of registering.
 const REGISTER: &str = "register";
+/// What is said of a password that is not the user's, whoever was named.
+const WRONG_PASSWORD: &str = "Wrong username or password";
 
 /// What somebody wants to do, and the ways to be allowed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -280,13 +282,16 @@ pub async fn step_on_page(
     let Some(Dialogue { challenge, mut proof, .. }) = dialogue else {
         return Ok(PageStep::Unknown);
     };
-    match step(accounts, &challenge, auth, &mut proof).await? {
-        Step::Completed(stage) => {
+    match step(accounts, &challenge, auth, &mut proof).await {
+        Ok(Step::Completed(stage)) => {
             complete(accounts, session, stage, Some(proof));
             Ok(PageStep::Completed)
         }
-        Step::Asked => Ok(PageStep::Failed("Nothing was entered")),
-        Step::Failed(_, why) => Ok(PageStep::Failed(why)),
+        Ok(Step::Asked) => Ok(PageStep::Failed("Nothing was entered")),
+        Ok(Step::Failed(_, why)) => Ok(PageStep::Failed(why)),
+        // On a page somebody types the name, and may have mistyped it.
+        Err(UiaaError::OtherUser) => Ok(PageStep::Failed(WRONG_PASSWORD)),
+        Err(error) => Err(error),
     }
 }
 
@@ -345,7 +350,7 @@ async fn step(
                     | LogInError::LoginToken
                     | LogInError::Deactivated
                     | LogInError::Locked,
-                ) => Some("Wrong username or password"),
+                ) => Some(WRONG_PASSWORD),
             }
         }
         AuthData::RegistrationToken(data) => {
