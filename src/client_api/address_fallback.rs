@@ -20,8 +20,8 @@ use super::{
     extract::QueryArguments,
     limits::EndpointClass,
     pages::Form,
-    validation_pages::submit_word,
     validation_requests::Asking,
+    validation_words::submit_word,
 };
 use crate::{
     app::{AccountsPart, App},

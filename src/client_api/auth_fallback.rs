@@ -3,12 +3,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::{Path, Query, State},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, extract::State, response::Response, routing::get};
 use http::StatusCode;
 use millrace_domain::accounts::{
     Accounts,
@@ -25,6 +20,7 @@ use super::{
     account_limits::AccountLimits,
     consent::documents,
     error::ApiError,
+    extract::{PathArguments, QueryArguments},
     limits::EndpointClass,
     pages::{Form, page_with_policy},
 };
@@ -75,8 +71,8 @@ pub(super) struct Shown<'a> {
 async fn show(
     (State(accounts), State(messages)): (State<AccountsPart>, State<Arc<Messages>>),
     State(sign_ons): State<Arc<SignOns>>,
-    Path(stage): Path<String>,
-    Query(Session { session }): Query<Session>,
+    PathArguments(stage): PathArguments<String>,
+    QueryArguments(Session { session }): QueryArguments<Session>,
 ) -> Result<Response, ApiError> {
     let stage = AuthType::from(stage);
     if !has_stage(&accounts, &session, &stage) {
@@ -104,7 +100,7 @@ async fn submit(
     (State(accounts), State(messages)): (State<AccountsPart>, State<Arc<Messages>>),
     State(sign_ons): State<Arc<SignOns>>,
     limits: AccountLimits,
-    Path(stage): Path<String>,
+    PathArguments(stage): PathArguments<String>,
     Form(fields): Form<Fields>,
 ) -> Result<Response, ApiError> {
     limits.check_address(EndpointClass::Login)?;

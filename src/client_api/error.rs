@@ -179,7 +179,20 @@ impl ApiError {
         }
     }
 
-    fn retry_after_s(&self) -> Option<u64> {
+    /// What is wrong, for humans.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match &self.0.body {
+            Body::Standard(body) => &body.message,
+            Body::Uiaa(info) => {
+                let said = info.auth_error.as_ref().map(|error| &*error.message);
+                said.unwrap_or("Authentication is needed")
+            }
+        }
+    }
+
+    /// For how long to wait, where that would help.
+    pub(super) fn retry_after_s(&self) -> Option<u64> {
         match self.kind() {
             Some(ErrorKind::LimitExceeded(LimitExceededErrorData {
                 retry_after: Some(RetryAfter::Delay(delay)),
@@ -209,6 +222,7 @@ struct WireError<'a> {
     extra: &'a Map<String, Value>,
 }
 
+/// The response keeps the error in its extensions: what is a page is written from it (`pages.rs`).
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Inner { status, body, extra } = &*self.0;
@@ -223,6 +237,7 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

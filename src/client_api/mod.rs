@@ -82,4 +82,5 @@ mod user_export;
 mod user_limits;
 mod validation_pages;
 mod validation_requests;
+mod validation_words;
 pub mod voip;

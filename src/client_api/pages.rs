@@ -1,14 +1,18 @@
 //! Pages that people see in a browser, and what they send back.
 
+use std::sync::Arc;
+
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Query, Request},
+    extract::{FromRequest, Query, Request, State},
+    middleware::Next,
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, Uri, header};
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
+use crate::mail::{Messages, Page};
 
 /// The largest form that is read.
 const FORM_BYTES_MAX: usize = 16 * 1024;
@@ -32,6 +36,39 @@ pub(super) fn page_with_policy(status: StatusCode, html: String, policy: &str) -
         (header::X_FRAME_OPTIONS, "DENY"),
     ];
     (status, headers, html).into_response()
+}
+
+/// Makes pages of errors. Around every family of endpoints that a browser goes to, so that their
+/// handlers and extractors refuse as all others do.
+pub(super) async fn explain(
+    State(messages): State<Arc<Messages>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let mut reason = sentence(error.message());
+    let wait_s = error.retry_after_s();
+    if let Some(wait_s) = wait_s {
+        reason.push_str(&format!(" Try again in {wait_s} s."));
+    }
+    let html = messages.page(Page::Failed, &[("reason", &reason)]);
+    let mut response = page(error.status(), html);
+    if let Some(wait_s) = wait_s {
+        response.headers_mut().insert(header::RETRY_AFTER, wait_s.into());
+    }
+    response
+}
+
+/// What an error says, as a sentence.
+fn sentence(message: &str) -> String {
+    let mut letters = message.chars();
+    let first = letters.next().map(char::to_uppercase);
+    let mut sentence: String = first.into_iter().flatten().chain(letters).collect();
+    if !sentence.ends_with('.') {
+        sentence.push('.');
+    }
+    sentence
 }
 
 /// Sends a browser elsewhere, by `GET`.

@@ -1,10 +1,10 @@
 //! All routes, and what is true of every answer.
 
-use std::{any::Any, collections::BTreeSet};
+use std::{any::Any, collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
-    extract::Request,
+    extract::{FromRef, Request},
     handler::Handler,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -21,15 +21,16 @@ use super::{
     error::ApiError,
     extract::{Matrix, Streamed},
     filters, history, key_backup, keys, login, media, media_admin, media_downloads, media_previews,
-    media_thumbnails, members, membership, mutual_rooms, old_sync, profiles, push_rules, pushers,
-    receipts, register, relations, reports, room_directory, room_state, search, send,
+    media_thumbnails, members, membership, mutual_rooms, old_sync, pages, profiles, push_rules,
+    pushers, receipts, register, relations, reports, room_directory, room_state, search, send,
     server_notices, spaces, sso, synapse_admin, sync, third_party, thread_subscriptions, threepids,
     to_device, typing, unsubscribe_pages, user_directory, user_export, validation_pages,
-    validation_requests, voip,
+    validation_requests, validation_words, voip,
 };
 use crate::{
     app::App,
     federation_api::{self, authenticate::Signed},
+    mail::Messages,
 };
 
 /// The client-server and the server-server API, ready to be served.
@@ -41,7 +42,6 @@ pub fn router(app: App) -> Router {
         .merge(appservices::routes())
         .merge(appservices_admin::routes())
         .merge(capabilities::routes())
-        .merge(consent::routes())
         .merge(create_room::routes())
         .merge(cross_signing::routes())
         .merge(dehydrated_device::routes())
@@ -75,14 +75,10 @@ pub fn router(app: App) -> Router {
         .merge(search::routes())
         .merge(send::routes())
         .merge(sync::routes())
-        .merge(auth_fallback::routes())
-        .merge(address_fallback::routes())
-        .merge(sso::routes())
         .merge(thread_subscriptions::routes())
         .merge(threepids::routes())
-        .merge(unsubscribe_pages::routes())
-        .merge(validation_pages::routes())
         .merge(validation_requests::routes())
+        .merge(validation_words::routes())
         .merge(to_device::routes())
         .merge(third_party::routes())
         .merge(typing::routes())
@@ -91,8 +87,21 @@ pub fn router(app: App) -> Router {
         .merge(user_export::routes())
         .merge(synapse_admin::routes())
         .merge(server_notices::routes())
-        .merge(federation_api::routes());
+        .merge(federation_api::routes())
+        .merge(pages_for_people(&app));
     finish(families).with_state(app)
+}
+
+/// What people see in a browser, errors too.
+fn pages_for_people(app: &App) -> Router<App> {
+    Router::new()
+        .merge(address_fallback::routes())
+        .merge(auth_fallback::routes())
+        .merge(consent::routes())
+        .merge(sso::routes())
+        .merge(unsubscribe_pages::routes())
+        .merge(validation_pages::routes())
+        .layer(middleware::from_fn_with_state(Arc::<Messages>::from_ref(app), pages::explain))
 }
 
 /// What other servers use, and nothing else: for a port of its own.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Query, State},
+    extract::State,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -21,7 +21,7 @@ use super::{
     account_limits::AccountLimits,
     auth_fallback::{CONFIRM_PATH, done_page},
     error::ApiError,
-    extract::Matrix,
+    extract::{Matrix, QueryArguments},
     limits::EndpointClass,
     pages::{page, redirect},
     router::MatrixRouter,
@@ -97,7 +97,7 @@ fn log_in_at(url: &str) -> Purpose {
 }
 
 fn no_client() -> ApiError {
-    ApiError::invalid_param("redirectUrl is not the address of a client")
+    ApiError::invalid_param("The redirectUrl is not the address of a client")
 }
 
 /// What a client's address shows of it: its host, or the scheme of an app.
@@ -129,7 +129,7 @@ struct Confirm {
 async fn confirm(
     State(sign_ons): State<Arc<SignOns>>,
     limits: AccountLimits,
-    Query(Confirm { idp, session }): Query<Confirm>,
+    QueryArguments(Confirm { idp, session }): QueryArguments<Confirm>,
 ) -> Result<Response, ApiError> {
     limits.check_address(EndpointClass::Login)?;
     start(&sign_ons, &idp, Purpose::Confirm { session }).await
@@ -169,7 +169,7 @@ async fn come_back(
     State(accounts): State<AccountsPart>,
     limits: AccountLimits,
     headers: HeaderMap,
-    Query(query): Query<ComeBack>,
+    QueryArguments(query): QueryArguments<ComeBack>,
 ) -> Result<Response, ApiError> {
     limits.check_address(EndpointClass::Login)?;
     let failed = |status: StatusCode, why: &str| {

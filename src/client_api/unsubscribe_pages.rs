@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{Query, RawQuery, State},
+    extract::{RawQuery, State},
     response::Response,
     routing::get,
 };
@@ -16,7 +16,7 @@ use millrace_domain::{
 use ruma::OwnedUserId;
 use serde::Deserialize;
 
-use super::{error::ApiError, pages::page};
+use super::{error::ApiError, extract::QueryArguments, pages::page};
 use crate::{
     app::App,
     mail::{Messages, Page, UNSUBSCRIBE_PATH, unsubscribe_proof},
@@ -35,11 +35,19 @@ struct Link {
     proof: String,
 }
 
-impl Link {
-    fn is_ours(&self, env: &Env) -> bool {
-        let proof = unsubscribe_proof(&env.identity, &self.user, &self.app_id, &self.address);
-        subtle::ConstantTimeEq::ct_eq(proof.as_bytes(), self.proof.as_bytes()).into()
-    }
+/// A query that may be that of a link: what was cut off or changed is as invalid as what is forged.
+type MaybeLink = Result<QueryArguments<Link>, ApiError>;
+
+/// A link that we sent.
+fn ours(env: &Env, link: MaybeLink) -> Option<Link> {
+    let QueryArguments(link) = link.ok()?;
+    let proof = unsubscribe_proof(&env.identity, &link.user, &link.app_id, &link.address);
+    let same = subtle::ConstantTimeEq::ct_eq(proof.as_bytes(), link.proof.as_bytes());
+    bool::from(same).then_some(link)
+}
+
+fn invalid(messages: &Messages) -> Response {
+    page(StatusCode::BAD_REQUEST, messages.page(Page::ValidationFailed, &[]))
 }
 
 /// `GET /_matrix/millrace/email/unsubscribe`: a button, since programmes that look through mails follow
@@ -49,11 +57,9 @@ async fn ask(
     State(env): State<Env>,
     State(messages): State<Arc<Messages>>,
     RawQuery(query): RawQuery,
-    Query(link): Query<Link>,
+    link: MaybeLink,
 ) -> Response {
-    if !link.is_ours(&env) {
-        return page(StatusCode::BAD_REQUEST, messages.page(Page::ValidationFailed, &[]));
-    }
+    let Some(link) = ours(&env, link) else { return invalid(&messages) };
     let action = format!("{UNSUBSCRIBE_PATH}?{}", query.unwrap_or_default());
     let values = [("action", &*action), ("address", &link.address)];
     page(StatusCode::OK, messages.page(Page::ConfirmUnsubscribe, &values))
@@ -64,11 +70,9 @@ async fn ask(
 async fn unsubscribe(
     State(env): State<Env>,
     State(messages): State<Arc<Messages>>,
-    Query(link): Query<Link>,
+    link: MaybeLink,
 ) -> Result<Response, ApiError> {
-    if !link.is_ours(&env) {
-        return Ok(page(StatusCode::BAD_REQUEST, messages.page(Page::ValidationFailed, &[])));
-    }
+    let Some(link) = ours(&env, link) else { return Ok(invalid(&messages)) };
     let id = PusherId { app_id: link.app_id, pushkey: link.address };
     pushers::remove(&env, &link.user, &id).await?;
     Ok(page(StatusCode::OK, messages.page(Page::Unsubscribed, &[])))

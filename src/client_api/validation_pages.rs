@@ -2,25 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::{Query, State},
-    response::Response,
-    routing::{get, post},
-};
+use axum::{Router, extract::State, response::Response, routing::get};
 use http::StatusCode;
-use millrace_domain::threepids::{
-    Purpose, ValidateError, Validating, note_validated, peek, remote_session, validate,
-};
-use millrace_federation::identity_servers::IdentityServers;
+use millrace_domain::threepids::{Purpose, ValidateError, Validating, peek, validate};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::{
-    account_limits::AccountLimits,
     error::ApiError,
-    extract::JsonBody,
-    limits::EndpointClass,
+    extract::QueryArguments,
     pages::{Form, page, redirect},
 };
 use crate::{
@@ -28,13 +17,8 @@ use crate::{
     mail::{Messages, Page, SUBMIT_PATH},
 };
 
-/// Where clients send the words of text messages (`submit_url`).
-pub(super) const SUBMIT_MSISDN_PATH: &str = "/_matrix/millrace/msisdn/submit_token";
-
 pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route(SUBMIT_PATH, get(follow).post(confirm))
-        .route(SUBMIT_MSISDN_PATH, post(submit_msisdn))
+    Router::new().route(SUBMIT_PATH, get(follow).post(confirm))
 }
 
 /// What a link carries.
@@ -51,7 +35,7 @@ struct Link {
 async fn follow(
     State(accounts): State<AccountsPart>,
     State(messages): State<Arc<Messages>>,
-    Query(link): Query<Link>,
+    QueryArguments(link): QueryArguments<Link>,
 ) -> Result<Response, ApiError> {
     match peek(&accounts, &link.sid, &link.token).await {
         // Programmes that look through mails follow links, and do not press buttons.
@@ -98,44 +82,4 @@ fn submitted(
         }
         Err(ValidateError::Store(error)) => Err(ApiError::internal(error)),
     }
-}
-
-#[derive(Deserialize)]
-struct MsisdnToken {
-    sid: String,
-    client_secret: String,
-    token: String,
-}
-
-/// `POST /_matrix/millrace/msisdn/submit_token`: as the Identity Service API has it.
-#[tracing::instrument(name = "client.validation.submit_msisdn", skip_all)]
-async fn submit_msisdn(
-    State(accounts): State<AccountsPart>,
-    State(identity_servers): State<IdentityServers>,
-    limits: AccountLimits,
-    JsonBody(body): JsonBody<MsisdnToken>,
-) -> Result<Json<Value>, ApiError> {
-    limits.check_address(EndpointClass::Login)?;
-    let MsisdnToken { sid, client_secret, token } = body;
-    let session = (&*sid, &*client_secret);
-    let success = submit_word(&accounts, &identity_servers, session, &token).await?;
-    Ok(Json(json!({ "success": success })))
-}
-
-/// Asks the service that sent a text message whether its word is this one. Whether it is.
-pub(super) async fn submit_word(
-    accounts: &AccountsPart,
-    identity_servers: &IdentityServers,
-    (sid, client_secret): (&str, &str),
-    token: &str,
-) -> Result<bool, ApiError> {
-    let remote = remote_session(accounts, sid, client_secret).await;
-    let Some(remote) = remote.map_err(ApiError::internal)? else {
-        return Err(ApiError::not_found("There is no such session"));
-    };
-    let success = identity_servers.submit_message((&remote, client_secret), token).await?;
-    if success {
-        note_validated(accounts, sid).await.map_err(ApiError::internal)?;
-    }
-    Ok(success)
 }

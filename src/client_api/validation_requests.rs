@@ -28,7 +28,7 @@ use ruma::{
 
 use super::{
     account_limits::AccountLimits, error::ApiError, extract::Matrix, limits::EndpointClass,
-    router::MatrixRouter, threepids::changes_allowed, validation_pages::SUBMIT_MSISDN_PATH,
+    router::MatrixRouter, threepids::changes_allowed, validation_words::SUBMIT_MSISDN_PATH,
 };
 use crate::{
     app::{AccountsPart, App},

@@ -14,7 +14,7 @@ macro_rules! built_in {
 }
 
 /// The texts that are there without any folder.
-const BUILT_IN: [(&str, &str); 17] = built_in![
+const BUILT_IN: [(&str, &str); 18] = built_in![
     "register.txt",
     "register.html",
     "add.txt",
@@ -31,6 +31,7 @@ const BUILT_IN: [(&str, &str); 17] = built_in![
     "validated_next.html",
     "validation_failed.html",
     "confirm_password_reset.html",
+    "failed.html",
     "layout.html",
 ];
 
@@ -62,6 +63,8 @@ pub enum Page {
     ConfirmUnsubscribe,
     /// There are no more mails.
     Unsubscribed,
+    /// Something was not done, for a reason.
+    Failed,
 }
 
 /// All texts.
@@ -144,6 +147,7 @@ impl Templates {
             Page::ConfirmPasswordReset => "confirm_password_reset.html",
             Page::ConfirmUnsubscribe => "confirm_unsubscribe.html",
             Page::Unsubscribed => "unsubscribed.html",
+            Page::Failed => "failed.html",
         };
         self.in_layout(name, values)
     }

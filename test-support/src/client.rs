@@ -64,6 +64,33 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// Checks that the server answered with a page that says this, under the headers of all pages.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[track_caller]
+    pub fn says(&self, status: u16, text: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert!(
+            self.text.starts_with("<!DOCTYPE html>") && self.text.contains(text),
+            "{}",
+            self.text
+        );
+        for (name, value) in [
+            ("content-type", "text/html"),
+            ("content-security-policy", "default-src 'none'"),
+            ("cache-control", "no-store"),
+            ("referrer-policy", "no-referrer"),
+            ("x-content-type-options", "nosniff"),
+            ("x-frame-options", "DENY"),
+        ] {
+            let found = self.headers.get(name).and_then(|found| found.to_str().ok());
+            assert!(found.is_some_and(|found| found.starts_with(value)), "{name}: {found:?}");
+        }
+    }
+}
+
 impl Client {
     /// A client without a session.
     #[must_use]

@@ -107,7 +107,9 @@ export async function signsOn({ browser, server, clientPage, provider }) {
         for (const [url, where] of [...addresses.map((one) => [one, ""]), [here, `/${encodeURIComponent(MARKUP)}`]]) {
             const answer = await page.goto(redirectTo(server.base, url, where));
             expect([400, 404].includes(answer.status()), `${url}: ${answer.status()}`);
-            await expectOnly(page, ["pre", "div"]);
+            await expectText(page, "That did not work");
+            await expectStyled(page);
+            await expectOnly(page, PARTS);
         }
         person.expectNoComplaints();
     });

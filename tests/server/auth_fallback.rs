@@ -107,7 +107,13 @@ async fn a_riddle_is_solved_in_a_client_too_and_nobody_registers_while_it_cannot
 
     config.sso.recaptcha_siteverify_api = "http://127.0.0.1:1/".to_owned();
     let server = TestServer::start_with(&config).await;
-    register(&server.client(), solve("solved")).await.refused(500, "M_UNKNOWN");
+    let down = register(&server.client(), solve("solved")).await;
+    down.refused(500, "M_UNKNOWN");
+    let begun = register(&server.client(), Value::Null).await;
+    let session = begun.body["session"].as_str().unwrap();
+    let form = format!("session={session}&g-recaptcha-response=solved");
+    let page = submit(&server.client(), "m.login.recaptcha", form).await;
+    page.says(500, "Internal server error.");
 }
 
 #[tokio::test]
@@ -123,13 +129,31 @@ async fn pages_are_for_stages_of_dialogues_that_there_are() {
         ("nonsense", session),
     ] {
         let page = client.get(&format!("{}?session={session}", fallback(stage))).await;
-        page.refused(404, "M_NOT_FOUND");
-        submit(&client, stage, format!("session={session}")).await.refused(404, "M_NOT_FOUND");
+        page.says(404, "There is no such dialogue");
+        let page = submit(&client, stage, format!("session={session}")).await;
+        page.says(404, "There is no such dialogue");
     }
     let script = format!("{}?session=%22%3E%3Cscript%3E", fallback("m.login.dummy"));
-    client.get(&script).await.refused(404, "M_NOT_FOUND");
+    client.get(&script).await.says(404, "There is no such dialogue");
+    let twice = format!("{}?session=1&session=2", fallback("m.login.dummy"));
+    client.get(&twice).await.says(400, "duplicate field");
+    client.get(&fallback("%FF")).await.says(400, "That did not work");
     assert_eq!(submit(&client, "m.login.dummy", format!("session={session}")).await.status, 200);
     register(&client, json!({ "session": session })).await.ok();
+}
+
+#[tokio::test]
+async fn whoever_sends_too_much_on_a_page_is_told_there_when_to_try_again() {
+    let mut config = TestServer::config();
+    config.rate_limits.enabled = true;
+    (config.rate_limits.login.per_second, config.rate_limits.login.burst) = (0.1, 1);
+    let server = TestServer::start_with(&config).await;
+    let client = server.client();
+    let form = || "session=unknown".to_owned();
+    submit(&client, "m.login.dummy", form()).await.says(404, "There is no such dialogue");
+    let page = submit(&client, "m.login.dummy", form()).await;
+    page.says(429, "Too many requests. Try again in 10 s.");
+    assert_eq!(page.headers["retry-after"], "10");
 }
 
 #[tokio::test]
@@ -205,11 +229,19 @@ async fn an_address_is_proved_on_a_page() {
     let done = submit(&client, stage, proof).await;
     assert!(done.text.contains("window.onAuthDone()"), "{}", done.text);
     let created = register(&client, json!({ "session": session })).await.ok();
-    let alice = client.with_session(&created);
+    let alice = client.clone().with_session(&created);
     let mine = alice.get(&format!("{V3}/account/3pid")).await.ok();
     assert_eq!(mine["threepids"][0]["address"], "alice@example.org");
     let unknown = client_page(&server, stage).await;
-    unknown.refused(404, "M_NOT_FOUND");
+    unknown.says(404, "There is no such dialogue");
+
+    let body = json!({ "username": "bob", "password": "password" });
+    let begun = client.post(&format!("{V3}/register"), body).await;
+    let session = begun.body["session"].as_str().unwrap();
+    let form = |email: &str| format!("session={session}&email={email}%40example.org");
+    submit(&client, stage, form("alice")).await.says(400, "belongs to an account already.");
+    sink.refuse(true);
+    submit(&client, stage, form("bob")).await.says(500, "Internal server error.");
 }
 
 async fn client_page(server: &TestServer, stage: &str) -> Answer {

@@ -299,10 +299,14 @@ async fn an_unknown_client_is_shown_before_it_gets_the_token() {
     assert!(page.text.contains(link), "{}", page.text);
     for bad in ["javascript:alert(1)", "data:text/html,x", "nonsense"] {
         let path = format!("{V3}/login/sso/redirect?redirectUrl={}", bad.replace(':', "%3A"));
-        w.browser.get(&path).await.refused(400, "M_INVALID_PARAM");
+        w.browser.get(&path).await.says(400, "The redirectUrl is not the address of a client.");
     }
-    let path = format!("{V3}/login/sso/redirect/other?redirectUrl=https%3A%2F%2Fapp.test");
-    w.browser.get(&path).await.refused(404, "M_NOT_FOUND");
+    let path = format!("{V3}/login/sso/redirect/%3Cb%3E?redirectUrl=https%3A%2F%2Fapp.test");
+    w.browser.get(&path).await.says(404, "There is no identity provider &quot;&lt;b&gt;&quot;.");
+    w.browser.get(&format!("{V3}/login/sso/redirect")).await.says(400, "redirectUrl");
+    w.browser.get("/_matrix/millrace/sso/confirm?idp=corp").await.says(400, "missing field");
+    let twice = "/_matrix/millrace/sso/callback?code=1&code=2";
+    w.browser.get(twice).await.says(400, "duplicate field");
 }
 
 #[tokio::test]
@@ -341,6 +345,14 @@ async fn a_provider_whose_word_does_not_hold_logs_nobody_in() {
     assert_eq!(w.sign_on("https://app.test/").await.status, 502, "there is no name");
     w.person(json!({ "sub": "1", "preferred_username": "ann" }));
     assert_eq!(w.sign_on("https://app.test/").await.status, 303);
+}
+
+#[tokio::test]
+async fn a_provider_that_is_down_is_told_on_a_page() {
+    let down = "http://127.0.0.1:1".to_owned();
+    let w = world(|config| config.sso.sso_providers[0].issuer.clone_from(&down)).await;
+    let path = format!("{V3}/login/sso/redirect/corp?redirectUrl=https%3A%2F%2Fapp.test");
+    w.browser.get(&path).await.says(502, "The identity provider cannot be used.");
 }
 
 #[tokio::test]

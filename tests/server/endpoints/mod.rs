@@ -40,6 +40,9 @@ const NOTHING: [&str; 5] = [
     "queryUserByID",
 ];
 
+/// Endpoints that browsers go to: what they refuse is said on a page, without an errcode.
+const PAGES: [&str; 2] = ["redirectToSSO", "redirectToIdP"];
+
 /// What is tried at one endpoint.
 pub struct Case {
     operation: &'static str,
@@ -136,7 +139,9 @@ fn shortcomings(operation: &str, asked: &[Exchange]) -> Vec<String> {
     if !NOTHING.contains(&operation) && !asked.iter().any(|asked| asked.status < 400) {
         problems.push(format!("{operation}: no success"));
     }
-    let refused = |asked: &&Exchange| asked.status >= 400 && !asked.errcode.is_empty();
+    let refused = |asked: &&Exchange| {
+        asked.status >= 400 && asked.errcode.is_empty() == PAGES.contains(&operation)
+    };
     if !OPEN.contains(&operation) && !asked.iter().any(|asked| refused(&asked)) {
         problems.push(format!("{operation}: no refusal"));
     }

@@ -29,12 +29,12 @@ cases! {
         let sent = w.nobody.get(&format!("{REDIRECT}?{CLIENT}")).await;
         comes_back(w, &sent).await;
         let script = format!("{REDIRECT}?redirectUrl=javascript%3Aalert(1)");
-        w.nobody.get(&script).await.refused(400, "M_INVALID_PARAM");
+        w.nobody.get(&script).await.says(400, "not the address of a client");
     }
     redirectToIdP(w) {
         let sent = w.nobody.get(&format!("{REDIRECT}/corp?{CLIENT}")).await;
         comes_back(w, &sent).await;
         let other = format!("{REDIRECT}/other?{CLIENT}");
-        w.nobody.get(&other).await.refused(404, "M_NOT_FOUND");
+        w.nobody.get(&other).await.says(404, "There is no identity provider");
     }
 }
