@@ -68,14 +68,22 @@ fn submitted(
         Ok(Validating { next_link: Some(next), .. }) if messages.leads_to_friends(&next) => {
             redirect(&next)
         }
-        Ok(Validating { next_link: Some(next), .. }) => {
+        Ok(Validating { next_link: Some(next), purpose }) => {
             let host = next.parse::<http::Uri>().ok();
             let host = host.as_ref().and_then(http::Uri::host).unwrap_or(&next);
             let values = [("next", &*next), ("host", host)];
-            Ok(page(StatusCode::OK, messages.page(Page::ValidatedNext, &values)))
+            let said = match purpose {
+                Purpose::Register | Purpose::Add => Page::ValidatedNext,
+                Purpose::ResetPassword => Page::PasswordResetConfirmedNext,
+            };
+            Ok(page(StatusCode::OK, messages.page(said, &values)))
         }
-        Ok(Validating { next_link: None, .. }) => {
-            Ok(page(StatusCode::OK, messages.page(Page::Validated, &[])))
+        Ok(Validating { next_link: None, purpose }) => {
+            let said = match purpose {
+                Purpose::Register | Purpose::Add => Page::Validated,
+                Purpose::ResetPassword => Page::PasswordResetConfirmed,
+            };
+            Ok(page(StatusCode::OK, messages.page(said, &[])))
         }
         Err(ValidateError::Unknown) => {
             Ok(page(StatusCode::BAD_REQUEST, messages.page(Page::ValidationFailed, &[])))

@@ -14,7 +14,7 @@ macro_rules! built_in {
 }
 
 /// The texts that are there without any folder.
-const BUILT_IN: [(&str, &str); 18] = built_in![
+const BUILT_IN: [(&str, &str); 20] = built_in![
     "register.txt",
     "register.html",
     "add.txt",
@@ -31,6 +31,8 @@ const BUILT_IN: [(&str, &str); 18] = built_in![
     "validated_next.html",
     "validation_failed.html",
     "confirm_password_reset.html",
+    "password_reset_confirmed.html",
+    "password_reset_confirmed_next.html",
     "failed.html",
     "layout.html",
 ];
@@ -59,6 +61,10 @@ pub enum Page {
     ValidationFailed,
     /// A button, so that no programme that looks through mails sets passwords free.
     ConfirmPasswordReset,
+    /// The button was pressed.
+    PasswordResetConfirmed,
+    /// The button was pressed, and the client wants its user to go on somewhere.
+    PasswordResetConfirmedNext,
     /// A button, so that no programme that looks through mails ends them.
     ConfirmUnsubscribe,
     /// There are no more mails.
@@ -145,6 +151,8 @@ impl Templates {
             Page::ValidatedNext => "validated_next.html",
             Page::ValidationFailed => "validation_failed.html",
             Page::ConfirmPasswordReset => "confirm_password_reset.html",
+            Page::PasswordResetConfirmed => "password_reset_confirmed.html",
+            Page::PasswordResetConfirmedNext => "password_reset_confirmed_next.html",
             Page::ConfirmUnsubscribe => "confirm_unsubscribe.html",
             Page::Unsubscribed => "unsubscribed.html",
             Page::Failed => "failed.html",

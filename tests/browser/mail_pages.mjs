@@ -48,7 +48,7 @@ export async function followsLinksInMails({ server, client, clientPage, mail, al
         await expectOnly(page, PARTS);
         expectSame((await set()).status, 401);
         await page.getByRole("button").click();
-        await expectText(page, "Your e-mail address is confirmed");
+        await expectText(page, "it can go on with the new password");
         expectSame((await set()).status, 200);
         await page.reload();
         expect((await page.locator("h1").innerText()) !== "", "nothing is said");

@@ -146,7 +146,7 @@ async fn a_forgotten_password_is_replaced_by_a_link_and_a_button() {
     reset().await.refused(401, "M_UNAUTHORIZED");
     let form = link.split_once('?').unwrap().1.to_owned();
     let confirmed = server.client().send(http::Method::POST, SUBMIT, form.into()).await;
-    assert_eq!(confirmed.status, 200);
+    confirmed.says(200, "it can go on with the new password");
     reset().await.ok();
 
     let user = json!({ "type": "m.id.user", "user": "alice" });
