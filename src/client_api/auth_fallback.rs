@@ -33,6 +33,8 @@ use crate::{
 
 /// Where a browser goes to sign on for a dialogue.
 pub(super) const CONFIRM_PATH: &str = "/_matrix/millrace/sso/confirm";
+/// Where a browser goes to log in with a provider, whose ID follows.
+pub(super) const REDIRECT_PATH: &str = "/_matrix/client/v3/login/sso/redirect";
 /// Letters of a word that only the scripts of one page know.
 const NONCE_LEN: usize = 22;
 
@@ -249,15 +251,22 @@ pub(super) fn done_page(accounts: &Accounts, messages: &Messages, session: &str)
 #[tracing::instrument(name = "client.login.page", skip_all)]
 async fn login_page(
     (State(accounts), State(messages)): (State<AccountsPart>, State<Arc<Messages>>),
+    State(sign_ons): State<Arc<SignOns>>,
 ) -> Response {
     let shown = Shown::new(&accounts, &messages, "");
     let script = include_str!("login_page.js");
+    // The script says where providers send the browser back to.
+    let link = |provider: &SsoProvider| {
+        let (id, name) = (escape(&provider.id), escape(&provider.name));
+        format!("<p><a class=\"button\" href=\"{REDIRECT_PATH}/{id}\">Log in with {name}</a></p>\n")
+    };
+    let links: String = sign_ons.providers().map(link).collect();
     let body = format!(
-        "<h1>Log in</h1>\n<p id=\"failure\"></p>\n<form id=\"login\">\n<p><input name=\"user\" \
-         placeholder=\"Username\" autocomplete=\"username\" required></p>\n<p><input \
+        "<h1>Log in</h1>\n<p id=\"failure\"></p>\n<div id=\"ways\">\n<form id=\"login\">\n<p><input \
+         name=\"user\" placeholder=\"Username\" autocomplete=\"username\" required></p>\n<p><input \
          name=\"password\" type=\"password\" placeholder=\"Password\" \
          autocomplete=\"current-password\" required></p>\n<button type=\"submit\">Log \
-         in</button>\n</form>\n<script nonce=\"{}\">\n{script}\n</script>",
+         in</button>\n</form>\n{links}</div>\n<script nonce=\"{}\">\n{script}\n</script>",
         shown.nonce
     );
     shown.page(StatusCode::OK, &body)

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use super::{
     account_limits::AccountLimits,
-    auth_fallback::{CONFIRM_PATH, done_page},
+    auth_fallback::{CONFIRM_PATH, REDIRECT_PATH, done_page},
     error::ApiError,
     extract::{Matrix, QueryArguments},
     limits::EndpointClass,
@@ -69,8 +69,8 @@ async fn choose(
                 let (id, to) = (escape(&provider.id), encoded(to));
                 let name = escape(&provider.name);
                 format!(
-                    "<p><a class=\"button\" href=\"/_matrix/client/v3/login/sso/redirect/{id}?\
-                     redirectUrl={to}\">{name}</a></p>\n"
+                    "<p><a class=\"button\" href=\"{REDIRECT_PATH}/{id}?redirectUrl={to}\">{name}\
+                     </a></p>\n"
                 )
             };
             let links: String = several.iter().map(link).collect();

@@ -1,8 +1,9 @@
 // Logging in and registering on pages (spec: Client-Server API, Login Fallback).
 
-import { expectStyled, expectText } from "./browser.mjs";
+import { Person, expectStyled, expectText } from "./browser.mjs";
 import { expect, expectSame, step } from "./report.mjs";
 import { V3 } from "./server.mjs";
+import { PROVIDER_NAME } from "./sign_on_pages.mjs";
 
 /** What an app defines before it shows the page; `calls` has what it was told. */
 async function inApp(person, object, name) {
@@ -57,6 +58,59 @@ export async function logsInOnPage({ server, person }) {
         }
         throw new Error("30 guesses, and nothing was said");
     });
+}
+
+/** Logs in on the page by signing on at a provider. */
+export async function signsOnOnPage({ browser, server, provider }) {
+    const person = await Person.at(browser);
+    const login = `${server.base}/_matrix/static/client/login/`;
+    const chosen = { device_id: "WATCH & <b>", initial_device_display_name: "Una's + <b>watch</b>", refresh_token: "true" };
+
+    const agree = (page) => page.getByRole("button", { name: "Agree" }).click();
+
+    await step("somebody logs in on the page by a provider, as the device that the app names", async () => {
+        provider.person = { sub: "una", preferred_username: "una", name: "Una" };
+        const { page, calls } = await inApp(person, "matrixLogin", "onLogin");
+        await page.goto(`${login}?${new URLSearchParams({ ...chosen, password: "not passed on" })}`);
+        await expectStyled(page);
+        expectSame(await page.locator("img").count(), 0);
+        await page.getByRole("link", { name: `Log in with ${PROVIDER_NAME}` }).click();
+        await agree(page);
+        await expectText(page, "You are logged in.");
+        expectSame(await page.getByRole("link").count(), 0);
+        const [[response]] = calls;
+        expectSame([response.user_id, response.device_id], ["@una:localhost", chosen.device_id]);
+        expectSame(typeof response.refresh_token, "string");
+        const path = `${V3}/devices/${encodeURIComponent(chosen.device_id)}`;
+        const device = await server.ok("GET", path, undefined, response.access_token);
+        expectSame(device.display_name, chosen.initial_device_display_name);
+        const query = Object.fromEntries(new URL(page.url()).searchParams);
+        expectSame(query, chosen); // no token, which is a credential
+        await page.reload();
+        await expectText(page, "Log in with");
+        expectSame(calls.length, 1);
+        person.expectNoComplaints();
+        await page.close();
+    });
+
+    await step("a link of somebody else's to the page, by the provider, logs nobody in before a button is pressed", async () => {
+        const { page, calls } = await inApp(person, "matrixLogin", "onLogin");
+        const to = `${login}?device_id=TELEPHONE`;
+        await page.goto(`${server.base}${V3}/login/sso/redirect/corp?${new URLSearchParams({ redirectUrl: to })}`);
+        const [arrival] = await Promise.all([page.waitForRequest(/loginToken=/), agree(page)]);
+        const button = page.getByRole("button", { name: "Go on and log in" });
+        await button.waitFor();
+        expectSame([page.url(), calls.length], [to, 0]);
+        await button.click();
+        await expectText(page, "You are logged in.");
+        expectSame([calls[0][0].user_id, calls[0][0].device_id], ["@una:localhost", "TELEPHONE"]);
+        await page.goto(arrival.url());
+        await button.click();
+        await expectText(page, "the login token is not valid");
+        expectSame([calls.length, await page.getByRole("link").count()], [1, 2]);
+        person.expectNoComplaints();
+    });
+    await person.leave();
 }
 
 export async function registersOnPage({ server, person }) {

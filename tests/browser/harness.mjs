@@ -6,7 +6,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { logsInOnPage, registersOnPage, registersOnPageWithStages } from "./account_pages.mjs";
+import { logsInOnPage, registersOnPage, registersOnPageWithStages, signsOnOnPage } from "./account_pages.mjs";
 import { Person, startChromium } from "./browser.mjs";
 import { startClientPage } from "./client_page.mjs";
 import { startMail } from "./mail.mjs";
@@ -103,6 +103,7 @@ async function usePages(folder, browser, started) {
     await endsMails({ ...all, alice, other: emil });
     await client.leave();
     await signsOn(all);
+    await signsOnOnPage(all);
 
     const open = await Millrace.start(process.env.MILLRACE_BIN, `${folder}/open`, await freePort(), OPEN);
     started.push(open);

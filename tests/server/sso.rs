@@ -414,6 +414,13 @@ async fn several_providers_are_a_choice() {
     let page = w.browser.get(&path).await;
     assert_eq!(page.status, 200);
     assert!(page.text.contains("redirect/corp?") && page.text.contains("&lt;Other&gt;"));
+
+    // The page to log in on has the same choice; where it leads back to says its script.
+    let page = w.browser.get("/_matrix/static/client/login/").await;
+    for (id, name) in [("corp", "Corp"), ("other", "&lt;Other&gt;")] {
+        let link = format!("href=\"{V3}/login/sso/redirect/{id}\">Log in with {name}</a>");
+        page.says(200, &link);
+    }
 }
 
 #[tokio::test]
