@@ -186,9 +186,12 @@ async function talk([ofErin, ofFinn], state) {
     await step("encrypted: each sees the other's devices as signed by their owner", async () => {
         for (const [seer, owners] of [[erin[0], finn], [finn[0], erin]]) {
             for (const owner of owners) {
-                await seer.getCrypto().getUserDeviceInfo([owner.getUserId()], true);
-                const status = await seer.getCrypto().getDeviceVerificationStatus(owner.getUserId(), owner.getDeviceId());
-                expect(status?.signedByOwner, `${owner.getDeviceId()} of ${owner.getUserId()}: ${JSON.stringify(status)}`);
+                const [crypto, user, id] = [seer.getCrypto(), owner.getUserId(), owner.getDeviceId()];
+                const signed = async () => (await crypto.getDeviceVerificationStatus(user, id))?.signedByOwner;
+                // Of two devices that ask at once Synapse answers one without the owner's cross-signing keys,
+                // where it is just being told them. That one asks again, as it does when a list changes.
+                if (!(await signed())) await crypto.markAllTrackedUsersAsDirty();
+                await eventually(`${id} of ${user} is signed by its owner`, signed);
             }
         }
     });
