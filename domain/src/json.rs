@@ -54,11 +54,7 @@ impl<'o> Object<'o> {
             return;
         }
         let mut object = Object::begin(self.field(name));
-        let mut array = Array::begin(object.field("events"));
-        for event in events {
-            array.item().push_str(event.as_ref());
-        }
-        array.end();
+        push_array(object.field("events"), events);
         object.end();
     }
 
@@ -111,6 +107,15 @@ impl<'o> Array<'o> {
     pub fn end(self) {
         self.out.push(']');
     }
+}
+
+/// Appends an array of these JSON texts.
+pub fn push_array(out: &mut String, items: &[impl AsRef<str>]) {
+    let mut array = Array::begin(out);
+    for item in items {
+        array.item().push_str(item.as_ref());
+    }
+    array.end();
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const VERSIONS: [&str; 22] = [
 const DELIVERY_RECEIPTS: &str = "org.matrix.msc4089";
 
 /// Features that clients ask for by name, because they existed before a version had them.
-const FEATURES: [&str; 13] = [
+const FEATURES: [&str; 16] = [
     "org.matrix.msc2285.stable", // private read receipts
     "org.matrix.msc3391",        // account data can be deleted
     "org.matrix.msc3440.stable", // threads
@@ -38,7 +38,10 @@ const FEATURES: [&str; 13] = [
     "org.matrix.msc3874",        // messages filtered by kind of relation
     "org.matrix.msc3981",        // recursive relations
     "org.matrix.msc4155",        // invitations filtered by user and server
+    "org.matrix.msc4306",        // thread subscriptions
+    "org.matrix.msc4308",        // and in sliding sync
     "org.matrix.msc4380",        // invitations blocked
+    "org.matrix.simplified_msc3575",
     "uk.half-shot.msc2666.query_mutual_rooms",
     "uk.tcpip.msc4133.stable", // arbitrary profile fields
 ];

@@ -63,6 +63,7 @@ pub mod router;
 mod search;
 mod send;
 pub mod server_notices;
+mod sliding_sync;
 mod spaces;
 pub(crate) mod sso;
 mod suspension;

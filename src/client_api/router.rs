@@ -23,9 +23,9 @@ use super::{
     filters, history, key_backup, keys, login, media, media_admin, media_downloads, media_previews,
     media_thumbnails, members, membership, mutual_rooms, old_sync, pages, profiles, push_rules,
     pushers, receipts, register, relations, reports, room_directory, room_state, search, send,
-    server_notices, spaces, sso, synapse_admin, sync, third_party, thread_subscriptions, threepids,
-    to_device, typing, unsubscribe_pages, user_directory, user_export, validation_pages,
-    validation_requests, validation_words, voip,
+    server_notices, sliding_sync, spaces, sso, synapse_admin, sync, third_party,
+    thread_subscriptions, threepids, to_device, typing, unsubscribe_pages, user_directory,
+    user_export, validation_pages, validation_requests, validation_words, voip,
 };
 use crate::{
     app::App,
@@ -64,6 +64,7 @@ pub fn router(app: App) -> Router {
         .merge(reports::routes())
         .merge(room_directory::routes())
         .merge(room_state::routes())
+        .merge(sliding_sync::routes())
         .merge(spaces::routes())
         .merge(filters::routes())
         .merge(profiles::routes())

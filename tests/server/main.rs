@@ -20,6 +20,7 @@ mod reading_rooms;
 mod retention;
 mod rooms;
 mod search;
+mod sliding_sync;
 mod sso;
 mod sync;
 mod sync_storm;

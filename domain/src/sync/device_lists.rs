@@ -66,7 +66,7 @@ pub async fn device_lists(
         state_after: false,
         timeout: Duration::ZERO,
     };
-    let step = super::begin(syncs, &request, Some(since)).await?;
+    let step = super::begin(syncs, &request, Some(since), None).await?;
     let news = News::read(&step).await?;
     let told = joined::look(&step, &news).await?;
     read(&step, &news, &told).await
@@ -85,7 +85,11 @@ pub(super) async fn put(
     Ok(())
 }
 
-async fn read(step: &Step<'_>, news: &News, told: &Told) -> Result<DeviceLists, SyncError> {
+pub(super) async fn read(
+    step: &Step<'_>,
+    news: &News,
+    told: &Told,
+) -> Result<DeviceLists, SyncError> {
     let mut lists = DeviceLists::default();
     if step.since.is_none() {
         return Ok(lists);

@@ -50,12 +50,12 @@ pub(super) async fn of_room(
     Ok(events)
 }
 
-fn event(kind: &str, content: &Value) -> String {
+pub(super) fn event(kind: &str, content: &Value) -> String {
     json!({ "type": kind, "content": content }).to_string()
 }
 
 /// Adds what was read.
-async fn receipts(
+pub(super) async fn receipts(
     step: &Step<'_>,
     room: &RoomId,
     news: &RoomNews,

@@ -49,6 +49,13 @@ pub(super) struct RoomNews {
     pub before: Option<StateRoot>,
 }
 
+impl RoomNews {
+    /// All of a room is new.
+    pub const fn whole() -> Self {
+        Self { changes: Vec::new(), first_new: 1, whole: true, before: None }
+    }
+}
+
 /// What was told of the joined rooms, and what else is to be told because of them.
 #[derive(Default)]
 pub(super) struct Told {
@@ -209,19 +216,10 @@ impl JoinedStep<'_> {
             || self.is_new_to_client(user_news, &since).await?
             || partial::was_hidden(self.step, &self.view, &since).await?;
         if is_new {
-            return Ok(RoomNews { changes: Vec::new(), first_new: 1, whole: true, before: None });
+            return Ok(RoomNews::whole());
         }
-        let changes = self.step.snapshot.changes(self.room, &since, CHANGES_MAX).await?;
-        let first_new = if changes.len() < CHANGES_MAX {
-            let live = changes.iter().filter(|change| change.table == TIMELINE.info().id);
-            let places = live.filter_map(|change| TIMELINE.decode_key(&change.key).ok());
-            let first = places.filter(|(_, k)| *k == 0).map(|(n, _)| n).min();
-            first.unwrap_or(self.view.head.last + 1)
-        } else {
-            first_after(self.step, self.room, &self.view.head, &since).await?
-        };
-        let before = Some(root_before(self.step, self.room, first_new).await?);
-        Ok(RoomNews { changes, first_new, whole: self.step.request.full_state, before })
+        let news = news_since(self.step, self.room, &self.view.head, &since).await?;
+        Ok(RoomNews { whole: self.step.request.full_state, ..news })
     }
 
     /// Whether the user was not in the room at the token, and so has nothing of it.
@@ -360,6 +358,26 @@ fn unread(count: UnreadCount) -> UnreadNotificationsCount {
     wire.notification_count = Some(UInt::new_saturating(count.notify));
     wire.highlight_count = Some(UInt::new_saturating(count.highlight));
     wire
+}
+
+/// What happened in a room of which the client has all that `since` covers.
+pub(super) async fn news_since(
+    step: &Step<'_>,
+    room: &RoomId,
+    head: &RoomHead,
+    since: &View,
+) -> Result<RoomNews, SyncError> {
+    let changes = step.snapshot.changes(room, since, CHANGES_MAX).await?;
+    let first_new = if changes.len() < CHANGES_MAX {
+        let live = changes.iter().filter(|change| change.table == TIMELINE.info().id);
+        let places = live.filter_map(|change| TIMELINE.decode_key(&change.key).ok());
+        let first = places.filter(|(_, k)| *k == 0).map(|(n, _)| n).min();
+        first.unwrap_or(head.last + 1)
+    } else {
+        first_after(step, room, head, since).await?
+    };
+    let before = Some(root_before(step, room, first_new).await?);
+    Ok(RoomNews { changes, first_new, whole: false, before })
 }
 
 /// `n` of the first live event that `view` does not cover: the live rows it covers are a prefix.

@@ -15,6 +15,7 @@ mod one_time_keys;
 mod outside;
 mod partial;
 mod request;
+pub mod sliding;
 mod state;
 mod summary;
 mod timeline;
@@ -87,6 +88,7 @@ pub struct Syncs {
     pub deliveries: Arc<Deliveries>,
     interests: Arc<Interests>,
     lazy: Arc<LazyMembers>,
+    sliding: Arc<sliding::Memory>,
     /// Rooms in which nobody has a receipt.
     unreceipted: Arc<UntilNews<()>>,
     /// How many keys devices have left, as it is told.
@@ -114,7 +116,7 @@ impl Syncs {
     #[must_use]
     pub fn new(parts: SyncParts) -> Self {
         let SyncParts { rooms, ephemeral, typing, presence, unreads, deliveries } = parts;
-        let (interests, lazy, unreceipted, key_counts) = Default::default();
+        let (interests, lazy, sliding, unreceipted, key_counts) = Default::default();
         Self {
             rooms,
             ephemeral,
@@ -124,6 +126,7 @@ impl Syncs {
             deliveries,
             interests,
             lazy,
+            sliding,
             unreceipted,
             key_counts,
         }
@@ -261,7 +264,8 @@ async fn attempt(
     request: &SyncRequest,
     since: Option<&mut SyncToken>,
 ) -> Result<(Response, Arc<Interest>), SyncError> {
-    let step = begin(syncs, request, since.as_deref()).await?;
+    let seen = since.as_deref().map_or(0, |since| since.to_device);
+    let step = begin(syncs, request, since.as_deref(), Some(seen)).await?;
     let response = build(&step).await?;
     let Step { next, interest, lazy, telling, .. } = step;
     if let Some(lazy) = lazy {
@@ -278,22 +282,27 @@ async fn attempt(
     Ok((response, interest))
 }
 
-/// Gathers what a response is built from.
+/// Gathers what a response is built from; with the messages to the device after the `seen`th, where
+/// they are wanted.
 async fn begin<'a>(
     syncs: &'a Syncs,
     request: &'a SyncRequest,
     since: Option<&'a SyncToken>,
+    seen: Option<u64>,
 ) -> Result<Step<'a>, SyncError> {
     // Before the snapshot is taken: what happens in between is told again, never lost.
     let moment = syncs.ephemeral.token();
     let snapshot = syncs.rooms.env.store.snapshot();
     let store = &syncs.rooms.env.store;
     let interest = syncs.interests.of(store, &snapshot, &request.user).await?;
-    let messages = user::messages(&snapshot, request, since).await?;
+    let messages = match seen {
+        Some(seen) => user::messages(&snapshot, request, seen).await?,
+        None => Vec::new(),
+    };
     let shown = messages.last().map(|message| message.n);
     let next = SyncToken {
         view: snapshot.view().clone(),
-        to_device: shown.or(since.map(|since| since.to_device)).unwrap_or(0),
+        to_device: shown.or(seen).unwrap_or(0),
         ephemeral: Some(moment),
     };
     Ok(Step {

@@ -43,7 +43,7 @@ pub(super) async fn put(
 
 /// Whether the user is told of an invitation by its sender: not where they want none, but for those
 /// of the server itself.
-async fn is_wanted(step: &Step<'_>, row: &UserRoom) -> Result<bool, SyncError> {
+pub(super) async fn is_wanted(step: &Step<'_>, row: &UserRoom) -> Result<bool, SyncError> {
     let allowed = step.interest.invites.of(&row.sender) == InvitePermission::Allow
         && !step.viewer.ignored.contains(&row.sender);
     Ok(allowed || server_notices::is_sender(&step.snapshot, &row.sender).await?)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_model::SyncToken;
+use millrace_model::filter::EventFilter;
 use millrace_store::{
     Change, Read, Scan, Snapshot,
     rows::user::ToDevice,
@@ -72,6 +72,13 @@ impl News {
         self.account_data.keys().map(String::as_str).filter(|room| !room.is_empty())
     }
 
+    /// The user's own account data that changed, or all of it, as JSON.
+    pub fn global_account_data(&self, filter: &EventFilter) -> Vec<String> {
+        let changed = self.account_data.get("").into_iter().flatten();
+        let admitted = changed.filter(|(kind, _)| filter.admits_type(kind));
+        admitted.map(|(kind, content)| account_data(kind, content)).collect()
+    }
+
     async fn add_changes(
         &mut self,
         snapshot: &Snapshot,
@@ -101,7 +108,8 @@ impl News {
         Ok(())
     }
 
-    async fn add_all_account_data(
+    /// As if all account data were new.
+    pub async fn add_all_account_data(
         &mut self,
         snapshot: &Snapshot,
         user: &UserId,
@@ -118,11 +126,7 @@ impl News {
 
 /// Global account data and messages to the device.
 pub(super) fn put(step: &Step<'_>, news: &News, body: &mut Object<'_>) {
-    let filter = &step.request.filter.account_data;
-    let changed = news.account_data.get("").into_iter().flatten();
-    let admitted = changed.filter(|(kind, _)| filter.admits_type(kind));
-    let events: Vec<_> = admitted.map(|(kind, content)| account_data(kind, content)).collect();
-    body.put_events("account_data", &events);
+    body.put_events("account_data", &news.global_account_data(&step.request.filter.account_data));
     let messages = step.messages.iter().map(|waiting| to_device_event(&waiting.message));
     body.put_events("to_device", &messages.collect::<Vec<_>>());
 }
@@ -156,7 +160,7 @@ fn account_data(kind: &str, content: &str) -> String {
     text
 }
 
-fn to_device_event(message: &ToDevice) -> String {
+pub(super) fn to_device_event(message: &ToDevice) -> String {
     let mut text = String::new();
     let mut event = Object::begin(&mut text);
     event.put_str("type", &message.kind);
@@ -166,15 +170,14 @@ fn to_device_event(message: &ToDevice) -> String {
     text
 }
 
-/// The oldest messages to the device that the client has not seen. Those beyond
+/// The oldest messages to the device after the `seen`th of its queue. Those beyond
 /// [`MESSAGES_MAX`] are left to the next responses.
 pub(super) async fn messages(
     snapshot: &Snapshot,
     request: &SyncRequest,
-    since: Option<&SyncToken>,
+    seen: u64,
 ) -> Result<Vec<Pending>, SyncError> {
     let Some(device) = &request.device else { return Ok(Vec::new()) };
-    let seen = since.map_or(0, |since| since.to_device);
     Ok(to_device::pending(snapshot, &request.user, device, seen, MESSAGES_MAX).await?)
 }
 
