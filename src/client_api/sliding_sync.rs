@@ -127,6 +127,7 @@ impl From<InvalidRequest> for ApiError {
         match error {
             InvalidRequest::Lists
             | InvalidRequest::Subscriptions
+            | InvalidRequest::RequiredState
             | InvalidRequest::Range
             | InvalidRequest::ConnId
             | InvalidRequest::ToDeviceSince => Self::invalid_param(error),

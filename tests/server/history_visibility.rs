@@ -299,6 +299,23 @@ impl Checks {
             let events = &room["timeline"]["events"];
             self.equal("events of a sync", messages(events), scene.ids(&phases));
         }
+        if is != Bob::Guest {
+            self.sliding_sync(bob, scene, &phases, is).await; // Not for guests at all.
+        }
+    }
+
+    /// As in a sync, but for rooms that the user left themselves, of which a new connection tells nothing.
+    async fn sliding_sync(&mut self, bob: &Client, scene: &Scene, phases: &[&str], is: Bob) {
+        let config = json!({"timeline_limit": 100, "required_state": []});
+        let body = json!({"lists": {"all": config}, "room_subscriptions": {&scene.room: config}});
+        let path = "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync";
+        let answer = bob.post(path, body).await.ok();
+        let room = &answer["rooms"][&scene.room];
+        let told = matches!(is, Bob::Joined | Bob::Rejoined | Bob::Banned);
+        self.equal("in a sliding sync", room["timeline"].is_array(), told);
+        if told {
+            self.equal("events of a sliding sync", messages(&room["timeline"]), scene.ids(phases));
+        }
     }
 }
 

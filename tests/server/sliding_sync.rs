@@ -291,6 +291,9 @@ async fn who_leaves_is_told_once_and_who_is_removed_stays_told() {
             (&json!("leave"), vec![[MEMBER, bob.user().as_str()]])
         );
     }
+    let kicked_room = &news["rooms"][&kicked];
+    let inside = ["joined_count", "invited_count", "heroes", "notification_count"];
+    assert!(inside.iter().all(|field| kicked_room[field].is_null()), "not theirs to know any more");
     say(&alice, &kicked, "still").await;
     assert_eq!(phone.sync().await["rooms"], json!({}));
     // Anew, only what others did is told.
@@ -298,6 +301,7 @@ async fn who_leaves_is_told_once_and_who_is_removed_stays_told() {
     anew.body["conn_id"] = json!("anew");
     let anew = anew.sync().await;
     assert_eq!(rooms(&anew), [&kicked]);
+    assert!(inside.iter().all(|field| anew["rooms"][&kicked][field].is_null()));
     join(&bob, &left).await;
     let back = phone.sync().await;
     assert_eq!((rooms(&back), &back["rooms"][&left]["initial"]), (vec![&*left], &json!(true)));
@@ -482,6 +486,25 @@ async fn extensions_tell_of_account_data_receipts_typing_and_devices() {
         ["account_data", "receipts", "typing"].iter().all(|one| quiet["extensions"][one].is_null())
     );
 
+    // What comes while they are off is told when they are on again.
+    let extensions = std::mem::replace(&mut phone.body["extensions"], json!({}));
+    phone.sync().await;
+    let event = say(&alice, &room, "meanwhile").await;
+    alice.post(&format!("{in_room}/receipt/m.read/{event}"), json!({})).await.ok();
+    bob.put(&format!("{user}/account_data/org.example.x"), json!({"v": 2})).await.ok();
+    bob.put(&format!("{user}/rooms/{room}/account_data/org.example.y"), json!({"v": 3})).await.ok();
+    assert!(phone.sync().await["extensions"] == json!({}));
+    phone.body["extensions"] = extensions;
+    let news = phone.sync().await["extensions"].clone();
+    assert!(
+        news["receipts"]["rooms"][&room]["content"][&event]["m.read"][alice.user().as_str()]
+            .is_object()
+    );
+    let global = news["account_data"]["global"].as_array().expect("account data");
+    assert!(global.iter().any(|event| event["content"] == json!({"v": 2})));
+    let of_room = news["account_data"]["rooms"][&room].as_array().expect("account data");
+    assert!(of_room.iter().any(|event| event["type"] == "org.example.y"));
+
     // Only of the rooms that are open.
     phone.body["extensions"]["receipts"] = json!({"enabled": true, "lists": [], "rooms": ["*"]});
     let event = say(&alice, &room, "b").await;
@@ -539,6 +562,7 @@ async fn what_makes_no_sense_is_refused() {
         (json!({"lists": []}), "M_BAD_JSON"),
         (json!({"lists": {"a": {"ranges": [[0]]}}}), "M_BAD_JSON"),
         (json!({"conn_id": "x".repeat(300)}), "M_INVALID_PARAM"),
+        (json!({"lists": {"a": {"required_state": vec![NAME; 501]}}}), "M_INVALID_PARAM"),
         (json!({"room_subscriptions": {"nonsense": {}}}), "M_BAD_JSON"),
     ] {
         alice.post(SYNC, body).await.refused(400, errcode);

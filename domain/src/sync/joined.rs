@@ -278,7 +278,7 @@ impl JoinedStep<'_> {
         let mut state = state::read(&step.syncs.rooms, &self.view, &wanted).await?;
         partial::add_senders(step, &self.view, timeline, (&mut state, known)).await?;
         if !news.whole {
-            partial::add_turned(step, &self.view, &mut state).await?;
+            partial::add_turned(step, &self.view, &step.since_view(), &mut state).await?;
         }
         let state = self.with_turned_over(state, new, timeline).await?;
         let told = state.iter().chain(&timeline.events);

@@ -40,14 +40,15 @@ async fn completed_since(
     Ok(news.map(|(_, completed)| completed))
 }
 
-/// Adds the state that took the place of what a client may have been told, when the room was
-/// completed.
+/// Adds the state that took the place of what a client may have been told up to `since`, when the room
+/// was completed.
 pub(super) async fn add_turned(
     step: &Step<'_>,
     view: &RoomView<'_>,
+    since: &View,
     state: &mut Vec<Seen>,
 ) -> Result<(), SyncError> {
-    let Some(completed) = completed_since(step, view, &step.since_view()).await? else {
+    let Some(completed) = completed_since(step, view, since).await? else {
         return Ok(());
     };
     let told: BTreeSet<u64> = state.iter().map(|seen| seen.event.number).collect();

@@ -6,7 +6,10 @@ use millrace_model::filter::EventFilter;
 use millrace_store::{
     Change, Read, Scan, Snapshot,
     rows::user::ToDevice,
-    tables::{ACCOUNT_DATA, DEVICE_STREAM, SIGNING_KEYS_CHANGED, USER_ROOMS, USER_SIGNATURES},
+    tables::{
+        ACCOUNT_DATA, DEVICE_STREAM, SIGNING_KEYS_CHANGED, THREAD_SUBSCRIPTIONS, USER_ROOMS,
+        USER_SIGNATURES,
+    },
 };
 use ruma::{OwnedRoomId, OwnedUserId, RoomId, UserId};
 
@@ -35,6 +38,8 @@ pub(super) struct News {
     account_data: BTreeMap<String, BTreeMap<String, String>>,
     /// Whether the user's own devices or keys changed.
     pub devices: bool,
+    /// Whether what the user wants to hear of threads changed.
+    pub threads: bool,
     /// Users whose keys the user has signed.
     pub signed: BTreeSet<OwnedUserId>,
     /// How far the user's messages have come, by room.
@@ -60,6 +65,7 @@ impl News {
             let rooms = interest.joined.iter().chain(&interest.other);
             news.rooms = rooms.map(|(room, _)| room.clone()).collect();
             news.devices = true;
+            news.threads = true;
             news.add_all_account_data(&step.snapshot, user).await?;
         }
         // Of account data that was deleted, only the changes tell.
@@ -91,6 +97,8 @@ impl News {
                 self.rooms.insert(USER_ROOMS.decode_key(&change.key)?);
             } else if change.table == ACCOUNT_DATA.info().id {
                 keys.insert(ACCOUNT_DATA.decode_key(&change.key)?);
+            } else if change.table == THREAD_SUBSCRIPTIONS.info().id {
+                self.threads = true;
             } else if change.table == USER_SIGNATURES.info().id {
                 self.signed.insert(USER_SIGNATURES.decode_key(&change.key)?.0);
             } else if [DEVICE_STREAM.info().id, SIGNING_KEYS_CHANGED.info().id]

@@ -18,35 +18,41 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::request::RoomConfig;
 
-/// So many connections are remembered.
-const CONNECTIONS_MAX: usize = 20_000;
-/// What all of them were told is of so many rooms at most; those unused for longest are forgotten.
-const ROOMS_MAX: usize = 2_000_000;
+/// So many devices are remembered.
+const DEVICES_MAX: usize = 20_000;
+/// So many connections of each; the one unused for longest is forgotten first.
+const CONNECTIONS_MAX: usize = 16;
+/// What all of them know weighs so much at most, in units of some ten bytes; devices unused for longest
+/// are forgotten first.
+const WEIGHT_MAX: usize = 16_000_000;
+/// What a room weighs beside its members and the state that is wanted of it.
+const ROOM_WEIGHT: usize = 16;
 /// So many responses to one position are remembered of a connection.
 const GIVEN_MAX: usize = 4;
 
-/// A connection: user, device, and the name that the client gave it.
-pub(super) type Key = (OwnedUserId, OwnedDeviceId, String);
+/// A connection: user and device, and the name that the client gave it.
+pub(super) type Key = ((OwnedUserId, OwnedDeviceId), String);
 
 /// Remembers connections.
 pub(super) struct Connections {
-    all: Mutex<All>,
+    devices: Mutex<Devices>,
     /// Number of the last response of any connection: no position is given twice.
     last: AtomicU64,
 }
 
-struct All {
-    connections: LruCache<Key, Connection>,
-    /// Rooms that they know, all together.
-    rooms: usize,
+struct Devices {
+    /// For each device its connections by name, that used last at the end.
+    of: LruCache<(OwnedUserId, OwnedDeviceId), Vec<(String, Connection)>>,
+    /// What all of them weigh.
+    weight: usize,
 }
 
 /// What a client knows.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Known {
     rooms: FxHashMap<OwnedRoomId, Told>,
-    /// Whether it was told the account data of the user.
-    pub account_data: bool,
+    /// Whether it is told the account data of the user; `None` where nothing was said of it.
+    account_data: Option<bool>,
 }
 
 /// What a client was told of a room.
@@ -102,13 +108,15 @@ struct Connection {
     known: Arc<Known>,
     /// What the responses told that it was given there.
     given: Vec<(u64, Known)>,
+    /// What `known` weighs.
+    known_weight: usize,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        let capacity = CONNECTIONS_MAX.try_into().expect("the capacity is not zero");
-        let all = All { connections: LruCache::new(capacity), rooms: 0 };
-        Self { all: Mutex::new(all), last: AtomicU64::new(0) }
+        let capacity = DEVICES_MAX.try_into().expect("the capacity is not zero");
+        let devices = Devices { of: LruCache::new(capacity), weight: 0 };
+        Self { devices: Mutex::new(devices), last: AtomicU64::new(0) }
     }
 }
 
@@ -116,58 +124,90 @@ impl Connections {
     /// What the client of a connection knows that comes with this position, or that begins. `None`
     /// where the position is not known (any more).
     pub fn resume(&self, key: &Key, pos: Option<u64>) -> Option<Telling> {
-        let mut all = self.all.lock();
-        let Some(pos) = pos else {
-            all.put(key.clone(), Connection::default());
-            return Some(Telling { known: Arc::default(), added: Known::default() });
+        let mut devices = self.devices.lock();
+        let mut connection = devices.take(key);
+        let known = match (&mut connection, pos) {
+            (_, None) => {
+                connection = Some(Connection::default());
+                Some(Arc::default())
+            }
+            (Some(connection), Some(pos)) => connection.come_back(pos),
+            (None, Some(_)) => None,
         };
-        let connection = all.connections.get_mut(key)?;
-        let before = connection.known.rooms.len();
-        connection.come_back(pos)?;
-        let known = Arc::clone(&connection.known);
-        all.rooms += known.rooms.len() - before;
-        Some(Telling { known, added: Known::default() })
+        if let Some(connection) = connection {
+            devices.put(key, connection);
+        }
+        Some(Telling { known: known?, added: Known::default() })
     }
 
     /// The position for a response that tells this to a client at `pos`. One that has moved on
     /// meanwhile will not be known by it.
     pub fn give(&self, key: &Key, pos: Option<u64>, telling: Telling) -> u64 {
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut all = self.all.lock();
-        if let Some(connection) = all.connections.get_mut(key).filter(|one| one.at == pos) {
-            connection.give(number, telling.added);
+        let Telling { known, added } = telling;
+        // Not to be copied when the client comes back.
+        drop(known);
+        let mut devices = self.devices.lock();
+        if let Some(mut connection) = devices.take(key) {
+            if connection.at == pos {
+                connection.give(number, added);
+            }
+            devices.put(key, connection);
         }
-        all.shrink();
         number
     }
 }
 
-impl All {
-    fn put(&mut self, key: Key, connection: Connection) {
-        if let Some((_, old)) = self.connections.push(key, connection) {
-            self.rooms -= old.known.rooms.len();
+impl Devices {
+    /// Takes a connection out, to be put back.
+    fn take(&mut self, (device, name): &Key) -> Option<Connection> {
+        let connections = self.of.get_mut(device)?;
+        let place = connections.iter().position(|(other, _)| other == name)?;
+        let (_, connection) = connections.remove(place);
+        self.weight -= connection.weight();
+        Some(connection)
+    }
+
+    fn put(&mut self, (device, name): &Key, connection: Connection) {
+        self.weight += connection.weight();
+        let mut connections = self.of.pop(device).unwrap_or_default();
+        if connections.len() >= CONNECTIONS_MAX {
+            let (_, oldest) = connections.remove(0);
+            self.weight -= oldest.weight();
+        }
+        connections.push((name.clone(), connection));
+        let forgotten = self.of.push(device.clone(), connections);
+        self.forget(forgotten);
+        while self.weight > WEIGHT_MAX {
+            let Some(forgotten) = self.of.pop_lru() else { return };
+            self.forget(Some(forgotten));
         }
     }
 
-    fn shrink(&mut self) {
-        while self.rooms > ROOMS_MAX {
-            let Some((_, old)) = self.connections.pop_lru() else { return };
-            self.rooms -= old.known.rooms.len();
-        }
+    fn forget<T>(&mut self, device: Option<(T, Vec<(String, Connection)>)>) {
+        let connections = device.into_iter().flat_map(|(_, connections)| connections);
+        self.weight -= connections.map(|(_, connection)| connection.weight()).sum::<usize>();
     }
 }
 
 impl Connection {
-    fn come_back(&mut self, pos: u64) -> Option<()> {
-        if self.at == Some(pos) {
-            return Some(());
+    fn come_back(&mut self, pos: u64) -> Option<Arc<Known>> {
+        if self.at != Some(pos) {
+            let place = self.given.iter().position(|(number, _)| *number == pos)?;
+            let (_, told) = self.given.swap_remove(place);
+            if !told.is_empty() {
+                let known = Arc::make_mut(&mut self.known);
+                known.add(told);
+                self.known_weight = known.weight();
+            }
+            self.at = Some(pos);
+            self.given.clear();
         }
-        let place = self.given.iter().position(|(number, _)| *number == pos)?;
-        let (_, told) = self.given.swap_remove(place);
-        Arc::make_mut(&mut self.known).add(told);
-        self.at = Some(pos);
-        self.given.clear();
-        Some(())
+        Some(Arc::clone(&self.known))
+    }
+
+    fn weight(&self) -> usize {
+        self.known_weight + self.given.iter().map(|(_, told)| told.weight()).sum::<usize>()
     }
 
     fn give(&mut self, number: u64, told: Known) {
@@ -181,7 +221,17 @@ impl Connection {
 impl Known {
     fn add(&mut self, told: Self) {
         self.rooms.extend(told.rooms);
-        self.account_data |= told.account_data;
+        self.account_data = told.account_data.or(self.account_data);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rooms.is_empty() && self.account_data.is_none()
+    }
+
+    fn weight(&self) -> usize {
+        let of_room =
+            |told: &Told| ROOM_WEIGHT + told.members.len() + told.config.required_state.len();
+        self.rooms.values().map(of_room).sum()
     }
 }
 
@@ -204,14 +254,16 @@ impl Telling {
         all.filter(|(_, told)| told.until == Until::Now)
     }
 
-    /// Whether it was told the account data of the user.
+    /// Whether it was told the account data of the user up to now.
     pub fn has_account_data(&self) -> bool {
-        self.known.account_data || self.added.account_data
+        self.added.account_data.or(self.known.account_data).unwrap_or(false)
     }
 
-    /// Notes that it is told the account data of the user.
-    pub const fn tell_account_data(&mut self) {
-        self.added.account_data = true;
+    /// Notes whether it is told the account data of the user.
+    pub fn tell_account_data(&mut self, is_told: bool) {
+        if self.has_account_data() != is_told {
+            self.added.account_data = Some(is_told);
+        }
     }
 }
 
@@ -223,7 +275,11 @@ mod tests {
     use crate::sync::sliding::required_state::RequiredState;
 
     fn key() -> Key {
-        (owned_user_id!("@a:test.example"), owned_device_id!("D"), String::new())
+        named("")
+    }
+
+    fn named(name: &str) -> Key {
+        ((owned_user_id!("@a:test.example"), owned_device_id!("D")), name.to_owned())
     }
 
     fn told(timeline: usize) -> Told {
@@ -273,12 +329,37 @@ mod tests {
     }
 
     #[test]
-    fn rooms_of_all_connections_are_counted() {
+    fn what_is_known_is_weighed_as_it_comes_and_goes() {
+        let all = Connections::default();
+        let weight = || all.devices.lock().weight;
+        let (_, first) = sync(&all, None, 1).unwrap();
+        assert_eq!(weight(), ROOM_WEIGHT, "given");
+        let (_, second) = sync(&all, Some(first), 1).unwrap();
+        assert_eq!(weight(), 2 * ROOM_WEIGHT, "known, and given once more");
+        assert!(all.resume(&key(), Some(second)).is_some());
+        assert_eq!(weight(), ROOM_WEIGHT, "the same room");
+        assert!(all.resume(&key(), Some(first)).is_none());
+        assert_eq!(weight(), ROOM_WEIGHT);
+        assert!(all.resume(&key(), None).is_some());
+        assert_eq!(weight(), 0);
+    }
+
+    #[test]
+    fn a_device_has_so_many_connections_and_no_more() {
         let all = Connections::default();
         let (_, first) = sync(&all, None, 1).unwrap();
-        sync(&all, Some(first), 1).unwrap();
-        assert_eq!(all.all.lock().rooms, 1);
-        sync(&all, None, 1).unwrap();
-        assert_eq!(all.all.lock().rooms, 0);
+        for n in 1..CONNECTIONS_MAX {
+            assert!(all.resume(&named(&n.to_string()), None).is_some());
+        }
+        assert!(sync(&all, Some(first), 1).is_some(), "there is room for all");
+        assert!(all.resume(&named("one more"), None).is_some());
+        assert!(all.resume(&named("2"), None).is_some());
+        assert!(all.resume(&named("other"), None).is_some());
+        let devices = all.devices.lock();
+        let names = devices.of.peek(&key().0).unwrap().iter().map(|(name, _)| name.as_str());
+        let names: Vec<_> = names.collect();
+        assert_eq!(names.len(), CONNECTIONS_MAX);
+        assert!(names.contains(&"") && !names.contains(&"1"), "that unused for longest is gone");
+        assert_eq!(devices.weight, 2 * ROOM_WEIGHT);
     }
 }

@@ -38,7 +38,6 @@ impl<'a> Extended<'a, '_> {
         body: &mut Object<'_>,
     ) -> Result<bool, SyncError> {
         let wanted = &self.request.extensions;
-        let is_on = |of_rooms: &Option<OfRooms>| of_rooms.clone().filter(|one| one.enabled);
         let mut tells = false;
         if wanted.to_device.as_ref().is_some_and(|one| one.enabled) {
             tells |= self.put_messages(body);
@@ -46,17 +45,11 @@ impl<'a> Extended<'a, '_> {
         if wanted.e2ee.as_ref().is_some_and(|one| one.enabled) {
             tells |= self.put_devices(body).await?;
         }
-        if let Some(of_rooms) = is_on(&wanted.account_data) {
-            tells |= self.put_account_data(&of_rooms, telling, body).await?;
-        }
-        if let Some(of_rooms) = is_on(&wanted.receipts) {
-            tells |= self.put_receipts(&of_rooms, telling, body).await?;
-        }
-        if let Some(of_rooms) = is_on(&wanted.typing) {
-            tells |= self.put_typing(&of_rooms, telling, body);
-        }
+        tells |= self.put_account_data(switched_on(&wanted.account_data), telling, body).await?;
+        tells |= self.put_receipts(switched_on(&wanted.receipts), telling, body).await?;
+        tells |= self.put_typing(switched_on(&wanted.typing), telling, body);
         if let Some(one) = wanted.thread_subscriptions.as_ref().filter(|one| one.enabled) {
-            tells |= threads::put(self.step, one.limit, body).await?;
+            tells |= threads::put((self.step, self.news), one.limit, body).await?;
         }
         Ok(tells)
     }
@@ -91,19 +84,24 @@ impl<'a> Extended<'a, '_> {
 
     async fn put_account_data(
         &self,
-        of_rooms: &OfRooms,
+        of_rooms: Option<&OfRooms>,
         telling: &mut Telling,
         body: &mut Object<'_>,
     ) -> Result<bool, SyncError> {
         let step = self.step;
-        let global = if telling.has_account_data() {
-            self.news.global_account_data(&EventFilter::default())
-        } else {
-            let mut all = News::default();
-            all.add_all_account_data(&step.snapshot, &step.request.user).await?;
-            telling.tell_account_data();
-            all.global_account_data(&EventFilter::default())
+        let all = EventFilter::default();
+        let global = match of_rooms {
+            None => Vec::new(),
+            // Then all of it is news.
+            Some(_) if step.since.is_none() => self.news.global_account_data(&all),
+            Some(_) if telling.has_account_data() => self.news.global_account_data(&all),
+            Some(_) => {
+                let mut whole = News::default();
+                whole.add_all_account_data(&step.snapshot, &step.request.user).await?;
+                whole.global_account_data(&all)
+            }
         };
+        telling.tell_account_data(of_rooms.is_some());
         let mut object = body.object("account_data");
         if !global.is_empty() {
             push_array(object.field("global"), &global);
@@ -132,7 +130,7 @@ impl<'a> Extended<'a, '_> {
 
     async fn put_receipts(
         &self,
-        of_rooms: &OfRooms,
+        of_rooms: Option<&OfRooms>,
         telling: &mut Telling,
         body: &mut Object<'_>,
     ) -> Result<bool, SyncError> {
@@ -166,8 +164,8 @@ impl<'a> Extended<'a, '_> {
         let (step, room) = (self.step, in_sight.wanted.entry.room);
         let mut content = Content::new();
         if !whole {
-            if let Some(looked) = &in_sight.looked {
-                ephemeral::receipts(step, room, &looked.news, &mut content).await?;
+            if let Some(news) = &in_sight.news {
+                ephemeral::receipts(step, room, news, &mut content).await?;
             }
             return Ok(content);
         }
@@ -187,7 +185,12 @@ impl<'a> Extended<'a, '_> {
         Ok(content)
     }
 
-    fn put_typing(&self, of_rooms: &OfRooms, telling: &Telling, body: &mut Object<'_>) -> bool {
+    fn put_typing(
+        &self,
+        of_rooms: Option<&OfRooms>,
+        telling: &Telling,
+        body: &mut Object<'_>,
+    ) -> bool {
         let typing = &self.step.syncs.typing;
         let changed = typing.since(self.step.ephemeral);
         let mut object = body.object("typing");
@@ -211,13 +214,15 @@ impl<'a> Extended<'a, '_> {
         tells
     }
 
-    /// The rooms in sight, each with whether an extension is wanted of it.
+    /// The rooms in sight, each with whether an extension is wanted of it: of none while it is switched
+    /// off, and what comes meanwhile is told when it is on again.
     fn rooms_of<'x>(
         &'x self,
-        of_rooms: &'x OfRooms,
+        of_rooms: Option<&'x OfRooms>,
     ) -> impl Iterator<Item = (&'x InSight<'a>, bool)> {
         let names: Vec<_> = self.request.lists.keys().collect();
         let is_wanted = move |wanted: &Wanted<'_>| {
+            let Some(of_rooms) = of_rooms else { return false };
             let by_list = |place: &usize| match &of_rooms.lists {
                 None => true,
                 Some(lists) => lists.iter().any(|list| list == "*" || list == names[*place]),
@@ -231,4 +236,8 @@ impl<'a> Extended<'a, '_> {
         };
         self.rooms.iter().map(move |in_sight| (in_sight, is_wanted(in_sight.wanted)))
     }
+}
+
+fn switched_on(of_rooms: &Option<OfRooms>) -> Option<&OfRooms> {
+    of_rooms.as_ref().filter(|one| one.enabled)
 }

@@ -72,19 +72,26 @@ struct ChildContent {
     via: Option<Vec<String>>,
 }
 
-/// The user's rooms, those with the newest event first. Those that they left are among them where
+/// The user's rooms as far as a request asks for any, those with the newest event first. Those that they left are among them where
 /// somebody else made them leave, or the client does not know it yet.
 pub(super) async fn entries<'a>(
     step: &'a Step<'_>,
+    request: &SlidingRequest,
     telling: &Telling,
 ) -> Result<Vec<Entry<'a>>, SyncError> {
-    let mut entries = Vec::with_capacity(step.interest.joined.len());
+    // Without lists only subscriptions count; a connection for messages to the device has neither.
+    let is_asked_for =
+        |room: &RoomId| !request.lists.is_empty() || request.subscriptions.contains_key(room);
+    let mut entries = Vec::new();
     for (index, (room, row)) in step.interest.joined.iter().enumerate() {
+        if !is_asked_for(room) {
+            continue;
+        }
         let facts = facts::of(step.syncs, &step.snapshot, room).await?;
         entries.push(Entry { room, row, facts, joined: Some(index) });
     }
     for (room, row) in &step.interest.other {
-        if is_listed(step, telling, (room, row)).await? {
+        if is_asked_for(room) && is_listed(step, telling, (room, row)).await? {
             let facts = Arc::new(facts_outside(step, room, row).await?);
             entries.push(Entry { room, row, facts, joined: None });
         }
@@ -147,7 +154,8 @@ impl Background {
         let mut children = BTreeMap::new();
         for space in filters.iter().flat_map(|filters| filters.spaces.iter().flatten()) {
             let joined = &step.interest.joined;
-            if joined.binary_search_by(|(room, _)| room.cmp(space)).is_ok() {
+            let is_joined = joined.binary_search_by(|(room, _)| room.cmp(space)).is_ok();
+            if is_joined && !children.contains_key(space) {
                 children.insert(space.clone(), children_of(step, space).await?);
             }
         }

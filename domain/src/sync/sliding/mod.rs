@@ -29,7 +29,6 @@ use self::{
     connections::{Connections, Key, Shown, Told, Until},
     extensions::Extended,
     lists::{Wanted, Windows},
-    room::Looked,
 };
 pub use self::{
     pos::{InvalidPos, Pos},
@@ -37,8 +36,8 @@ pub use self::{
     threads::{ThreadChanges, ThreadPage, thread_changes},
 };
 use super::{
-    Step, SyncError, SyncFilter, SyncRequest, Syncs, begin, interest::Interest, partitions,
-    user::News,
+    Step, SyncError, SyncFilter, SyncRequest, Syncs, begin, interest::Interest, joined::RoomNews,
+    partitions, user::News,
 };
 use crate::{deliveries, json::Object, to_device};
 
@@ -67,8 +66,8 @@ struct InSight<'w> {
     wanted: &'w Wanted<'w>,
     /// Whether it was not wanted by the request before.
     is_new: bool,
-    /// What came of looking at it, where there may be something to tell.
-    looked: Option<Looked>,
+    /// What happened in it, where there may be something to tell.
+    news: Option<RoomNews>,
 }
 
 /// A response in the making.
@@ -136,7 +135,7 @@ pub async fn sync(
 }
 
 fn key(request: &SlidingRequest) -> Key {
-    (request.user.clone(), request.device.clone(), request.conn_id.clone())
+    ((request.user.clone(), request.device.clone()), request.conn_id.clone())
 }
 
 /// Whether a position was given by this run of the process: what connections know is in memory.
@@ -193,15 +192,15 @@ async fn attempt(
         body.put_str("txn_id", txn_id);
     }
     let news = News::read(&step).await?;
-    let entries = lists::entries(&step, telling).await?;
+    let entries = lists::entries(&step, request, telling).await?;
     let windows = lists::windows(&step, request, &entries).await?;
     put_counts(request, &windows, &mut body);
     let mut rooms = body.object("rooms");
-    let looked = put_rooms(&step, &news, (&windows.rooms, telling), &mut rooms).await?;
+    let in_sight = put_rooms(&step, &news, (&windows.rooms, telling), &mut rooms).await?;
     is_empty &= rooms.is_empty();
     rooms.end();
     let mut extensions = body.object("extensions");
-    let extended = Extended { step: &step, request, news: &news, rooms: looked };
+    let extended = Extended { step: &step, request, news: &news, rooms: in_sight };
     is_empty &= !extended.put(telling, &mut extensions).await?;
     extensions.end();
     body.end();
@@ -227,6 +226,9 @@ async fn put_rooms<'w>(
     (wanted, telling): (&'w [Wanted<'w>], &mut connections::Telling),
     rooms: &mut Object<'_>,
 ) -> Result<Vec<InSight<'w>>, SyncError> {
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
     let direct = user_facts::direct(step).await?;
     let with_news = rooms_with_news(step);
     let mut all = Vec::with_capacity(wanted.len());
@@ -241,14 +243,14 @@ async fn put_rooms<'w>(
                 let told = Told { until: Until::Now, ..told.clone() };
                 telling.tell(room, told);
             }
-            all.push(InSight { wanted, is_new, looked: None });
+            all.push(InSight { wanted, is_new, news: None });
             continue;
         }
         let is_direct = direct.contains(room.as_str());
         match room::put(step, wanted, (told, is_direct), rooms).await? {
-            Some(looked) => {
-                telling.tell(room, looked.told.clone());
-                all.push(InSight { wanted, is_new, looked: Some(looked) });
+            Some((told, news)) => {
+                telling.tell(room, told);
+                all.push(InSight { wanted, is_new, news: Some(news) });
             }
             None => forget_hidden(step, room, telling),
         }
@@ -274,8 +276,8 @@ fn may_have_news(
         None => Shown::Stripped,
     };
     let config = &wanted.config;
-    let is_asked_more =
-        config.timeline_limit > told.timeline || !room::covers(&told.config, config);
+    let is_asked_more = config.timeline_limit > told.timeline
+        || !told.config.required_state.covers(&config.required_state);
     if told.shown != shown || (is_asked_more && shown == Shown::Room) {
         return true;
     }

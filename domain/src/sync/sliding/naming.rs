@@ -35,17 +35,20 @@ struct MemberContent {
     avatar_url: Option<String>,
 }
 
-/// Adds what `changes` of the state are about; all where there are none to compare with.
+/// Adds what `changes` of the state are about; all where there are none to compare with. Who is in the
+/// room now is only told to whom is in it, too.
 pub(super) async fn put(
     step: &Step<'_>,
     view: &RoomView<'_>,
     (root, changes): (StateRoot, Option<&[Difference]>),
+    is_joined: bool,
     object: &mut Object<'_>,
 ) -> Result<(), SyncError> {
     let concerns = |kind: &str| {
         changes.is_none_or(|all| all.iter().any(|change| change.key.event_type == kind))
     };
-    let (named, drawn, peopled) = (concerns(NAME), concerns(AVATAR), concerns(MEMBER));
+    let (named, drawn) = (concerns(NAME), concerns(AVATAR));
+    let peopled = is_joined && concerns(MEMBER);
     if !named && !drawn && !peopled {
         return Ok(());
     }
@@ -69,7 +72,7 @@ pub(super) async fn put(
         object.put("joined_count", &view.head.joined);
         object.put("invited_count", &view.head.invited);
     }
-    if name.is_none() && (named || peopled) {
+    if is_joined && name.is_none() && (named || peopled) {
         let heroes = heroes(view.snapshot, view.room_id, &step.request.user).await?;
         object.put("heroes", &described(view, heroes).await?);
     }

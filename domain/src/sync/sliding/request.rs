@@ -13,6 +13,8 @@ const LISTS_MAX: usize = 100;
 const SUBSCRIPTIONS_MAX: usize = 1_000;
 /// Events of a room's timeline at most.
 const TIMELINE_LIMIT_MAX: usize = 100;
+/// Pairs of type and state key in one list or subscription at most.
+const REQUIRED_STATE_MAX: usize = 500;
 /// Bytes of a connection's name at most.
 const CONN_ID_BYTES_MAX: usize = 255;
 
@@ -140,6 +142,9 @@ pub enum InvalidRequest {
     /// There are too many subscriptions.
     #[error("there may be {SUBSCRIPTIONS_MAX} room_subscriptions at most")]
     Subscriptions,
+    /// A list or subscription wants too many pieces of state.
+    #[error("there may be {REQUIRED_STATE_MAX} pairs in a required_state at most")]
+    RequiredState,
     /// A range ends before it begins.
     #[error("a range of a list ends before it begins")]
     Range,
@@ -223,9 +228,10 @@ impl SlidingRequest {
         let messages_seen = messages_seen.map_err(|_| InvalidRequest::ToDeviceSince)?;
         let lists = lists.into_iter().map(|(name, list)| Ok((name, List::new(&user, list)?)));
         let lists = lists.collect::<Result<_, _>>()?;
-        let config = |body| Arc::new(RoomConfig::new(&user, body));
         let subscriptions = room_subscriptions.into_iter();
-        let subscriptions = subscriptions.map(|(room, body)| (room, config(body))).collect();
+        let subscriptions =
+            subscriptions.map(|(room, body)| Ok((room, Arc::new(RoomConfig::new(&user, body)?))));
+        let subscriptions = subscriptions.collect::<Result<_, _>>()?;
         Ok(Self {
             user,
             device,
@@ -252,7 +258,7 @@ impl List {
         let ranges = ranges.map(|ranges| {
             ranges.into_iter().map(|(first, last)| (index(first), index(last))).collect()
         });
-        Ok(Self { ranges, filters, config: Arc::new(RoomConfig::new(user, config)) })
+        Ok(Self { ranges, filters, config: Arc::new(RoomConfig::new(user, config)?) })
     }
 
     /// Whether the list shows the room at an index of it.
@@ -263,12 +269,15 @@ impl List {
 }
 
 impl RoomConfig {
-    fn new(user: &UserId, body: RoomConfigBody) -> Self {
+    fn new(user: &UserId, body: RoomConfigBody) -> Result<Self, InvalidRequest> {
+        if body.required_state.len() > REQUIRED_STATE_MAX {
+            return Err(InvalidRequest::RequiredState);
+        }
         let limit = usize::try_from(body.timeline_limit).unwrap_or(TIMELINE_LIMIT_MAX);
-        Self {
+        Ok(Self {
             timeline_limit: limit.min(TIMELINE_LIMIT_MAX),
             required_state: RequiredState::new(user, body.required_state),
-        }
+        })
     }
 
     /// What is wanted of a room by any of two.

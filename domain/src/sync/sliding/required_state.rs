@@ -14,6 +14,8 @@ const ANY: &str = "*";
 const ME: &str = "$ME";
 const LAZY: &str = "$LAZY";
 const MEMBER: &str = "m.room.member";
+/// Bytes of an event's type or state key at most (spec: Size limits).
+const NAME_BYTES_MAX: usize = 255;
 
 /// Types of events, for each the state keys; `*` stands for any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,10 +26,14 @@ pub(super) struct RequiredState {
 }
 
 impl RequiredState {
-    /// From pairs of type and state key, as a client of `user` wrote them.
+    /// From pairs of type and state key, as a client of `user` wrote them. What is too long for an
+    /// event asks for nothing.
     pub fn new(user: &UserId, pairs: Vec<(String, String)>) -> Self {
         let mut required = Self::default();
         for (kind, key) in pairs {
+            if kind.len().max(key.len()) > NAME_BYTES_MAX {
+                continue;
+            }
             if kind == MEMBER && key == LAZY {
                 required.lazy_members = true;
                 continue;
@@ -36,6 +42,11 @@ impl RequiredState {
             required.keys.entry(kind).or_default().insert(key);
         }
         required
+    }
+
+    /// How many pairs it is made of.
+    pub fn len(&self) -> usize {
+        self.keys.values().map(BTreeSet::len).sum()
     }
 
     /// What any of two wants.

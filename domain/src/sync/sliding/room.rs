@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use millrace_model::{PageToken, TimelineIndex};
 use millrace_store::{
     View,
+    rows::room::UserRoom,
     state_tree::{Difference, StateRoot},
     tables::RECEIPTS,
 };
@@ -18,11 +19,10 @@ use super::{
     connections::{Shown, Told, Until},
     lists::{Entry, Wanted},
     naming,
-    request::RoomConfig,
 };
 use crate::{
     json::{Object, push_array},
-    rooms::{Form, RoomView, Seen},
+    rooms::{RoomView, Seen},
     sync::{
         Step, SyncError,
         joined::{RoomNews, first_after, news_since, root_before},
@@ -35,25 +35,19 @@ const MEMBER: &str = "m.room.member";
 /// So many members are noted as known of a room; then they are told again.
 const MEMBERS_MAX: usize = 1_000;
 
-/// What came of looking at a room.
-pub(super) struct Looked {
-    /// What the client was told of the room, this response included.
-    pub told: Told,
-    /// What happened in it.
-    pub news: RoomNews,
-}
-
-/// Adds a room as far as there is something to tell of it. `None` where the room is not to be told of
-/// yet.
+/// Adds a room as far as there is something to tell of it. Returns what the client was told of it, this
+/// response included, and what happened in it; `None` where it is not to be told of yet.
 pub(super) async fn put(
     step: &Step<'_>,
     wanted: &Wanted<'_>,
     (told, is_direct): (Option<&Told>, bool),
     rooms: &mut Object<'_>,
-) -> Result<Option<Looked>, SyncError> {
+) -> Result<Option<(Told, RoomNews)>, SyncError> {
     let Entry { room, row, .. } = wanted.entry;
     if wanted.entry.joined.is_none() && !row.was_joined {
-        return Ok(Some(put_outside(step, wanted, told, rooms).await?));
+        put_outside(step, wanted, rooms).await?;
+        let shown = if is_open(row) { Shown::Stripped } else { Shown::Left };
+        return Ok(Some((told_now(wanted, shown, told), RoomNews::whole())));
     }
     let Some(view) = step.view(room, row).await? else { return Ok(None) };
     let required = &wanted.config.required_state;
@@ -79,7 +73,7 @@ pub(super) async fn put(
 }
 
 /// Up to when a client was told of a room.
-pub(super) fn since(step: &Step<'_>, told: &Told) -> View {
+fn since(step: &Step<'_>, told: &Told) -> View {
     match &told.until {
         Until::Now => step.since_view(),
         Until::View(view) => view.clone(),
@@ -90,17 +84,14 @@ pub(super) fn since(step: &Step<'_>, told: &Told) -> View {
 async fn put_outside(
     step: &Step<'_>,
     wanted: &Wanted<'_>,
-    told: Option<&Told>,
     rooms: &mut Object<'_>,
-) -> Result<Looked, SyncError> {
+) -> Result<(), SyncError> {
     let Entry { room, row, facts, .. } = wanted.entry;
-    let open = matches!(row.membership, MembershipState::Invite | MembershipState::Knock);
-    let shown = if open { Shown::Stripped } else { Shown::Left };
     let mut object = rooms.object(room.as_str());
     object.put("initial", &true);
     object.put_str("membership", row.membership.as_str());
     object.put("bump_stamp", &facts.last_activity);
-    if open {
+    if is_open(row) {
         push_array(object.field("invite_state"), &row.stripped);
     } else {
         let own = own_leaving(step, wanted).await?;
@@ -109,8 +100,12 @@ async fn put_outside(
         }
     }
     object.end();
-    let told = told_now(wanted, shown, told);
-    Ok(Looked { told, news: RoomNews::whole() })
+    Ok(())
+}
+
+/// Whether somebody may still answer an invitation or a knock.
+const fn is_open(row: &UserRoom) -> bool {
+    matches!(row.membership, MembershipState::Invite | MembershipState::Knock)
 }
 
 /// The event by which an invitation or knock ended, as the user sees it.
@@ -150,7 +145,11 @@ struct RoomStep<'a, 's> {
 }
 
 impl RoomStep<'_, '_> {
-    async fn put(self, is_direct: bool, object: &mut Object<'_>) -> Result<Looked, SyncError> {
+    async fn put(
+        self,
+        is_direct: bool,
+        object: &mut Object<'_>,
+    ) -> Result<(Told, RoomNews), SyncError> {
         let config = &*self.wanted.config;
         let expanded = self.told.is_some_and(|told| config.timeline_limit > told.timeline);
         let timeline = self.timeline(expanded).await?;
@@ -164,7 +163,8 @@ impl RoomStep<'_, '_> {
         if whole {
             object.put("initial", &true);
         }
-        naming::put(self.step, &self.view, (self.end.0, changes.as_deref()), object).await?;
+        let (end, is_joined) = (self.end.0, self.wanted.entry.joined.is_some());
+        naming::put(self.step, &self.view, (end, changes.as_deref()), is_joined, object).await?;
         if !state.is_empty() {
             self.put_events(object.field("required_state"), &state).await?;
         }
@@ -178,7 +178,7 @@ impl RoomStep<'_, '_> {
             object.put_str("membership", self.view.membership().as_str());
         }
         let told = self.told_now(&timeline, (whole, expanded), &lazy);
-        Ok(Looked { told, news: self.news })
+        Ok((told, self.news))
     }
 
     async fn timeline(&self, expanded: bool) -> Result<Timeline, SyncError> {
@@ -248,8 +248,9 @@ impl RoomStep<'_, '_> {
             let more = required.read(rooms, &self.view, self.end.0).await?.into_iter();
             state.extend(more.filter(|seen| !told.config.required_state.wants_event(seen)));
         }
-        if self.told.is_some() {
-            partial::add_turned(self.step, &self.view, &mut state).await?;
+        if let Some(told) = self.told {
+            let since = since(self.step, told);
+            partial::add_turned(self.step, &self.view, &since, &mut state).await?;
             let lazily = required.lazy_members;
             state.retain(|seen| required.wants_event(seen) || (lazily && is_member(seen)));
         }
@@ -354,8 +355,7 @@ impl RoomStep<'_, '_> {
     }
 
     async fn put_events(&self, out: &mut String, seen: &[Seen]) -> Result<(), SyncError> {
-        let form: Form = self.step.request.filter.form;
-        Ok(self.view.write_array(out, seen, form).await?)
+        Ok(self.view.write_array(out, seen, self.step.request.filter.form).await?)
     }
 }
 
@@ -385,11 +385,6 @@ fn has_read(news: &RoomNews, user: &UserId) -> Result<bool, SyncError> {
         }
     }
     Ok(false)
-}
-
-/// Whether two requests want the same of a room, or the first wanted more.
-pub(super) fn covers(told: &RoomConfig, wanted: &RoomConfig) -> bool {
-    told.required_state.covers(&wanted.required_state)
 }
 
 fn is_member(seen: &Seen) -> bool {

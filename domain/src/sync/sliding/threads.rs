@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     json::Object,
-    sync::{Step, SyncError},
+    sync::{Step, SyncError, user::News},
 };
 
 const NAME: &str = "io.element.msc4308.thread_subscriptions";
@@ -117,14 +117,12 @@ fn put_by_room(
 
 /// Adds what changed since the position of the connection. Returns whether anything did.
 pub(super) async fn put(
-    step: &Step<'_>,
+    (step, news): (&Step<'_>, &News),
     limit: Option<u64>,
     body: &mut Object<'_>,
 ) -> Result<bool, SyncError> {
     let since = step.since.map(|since| since.view.clone());
-    if let Some(since) = &since
-        && step.syncs.rooms.env.store.news(&[step.interest.user], since).is_empty()
-    {
+    if since.is_some() && !news.threads {
         return Ok(false);
     }
     let page = ThreadPage { before: None, since, limit };
